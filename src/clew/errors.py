@@ -1,0 +1,293 @@
+"""Every error clew raises, named for the situation and not for the layer.
+
+    ClewError
+    ├── ThreadNotFound            nothing on disk carries this id or name
+    ├── AmbiguousName             several threads fit; `candidates` lists them
+    ├── ThreadArchived            the thread must be unarchived first
+    ├── ThreadBusy                another program writes the thread; `owner` says who, where known
+    ├── StaleLease                the lease was lost; nothing was written with it
+    ├── LogDamaged                a log cannot be read at all; `path`, `line`, `why`
+    ├── LogReplaced               the file under an open writer is another one now
+    ├── DiskFull                  the disk took no more; what was not written is kept by the writer
+    ├── SyncFailed                the disk refused to confirm a write
+    ├── UnsupportedHistory        a history mode this version does not know: refused, not guessed
+    ├── WiderSandbox              a resume would get more rights than the thread recorded
+    ├── FolderGone                the thread's working directory does not exist any more
+    ├── ConfigInvalid             a configuration file or override is wrong; `path`, `line`, `why`
+    ├── ProviderUnknown           the model provider is not configured here
+    ├── KeyMissing                the provider's API key is not in the environment
+    ├── ModelError                the model endpoint failed; `kind`, `status`, `retry_after`
+    │   ├── ContextFull           the request is longer than the model's window
+    │   └── EndpointUnreachable   no connection to the endpoint
+    ├── ToolDenied                policy or person refused a tool call
+    ├── PatchInvalid              a patch cannot be read or applied
+    ├── SandboxUnavailable        no way to confine commands on this machine
+    ├── BadRequest                an argument is wrong; `field`, `why`
+    └── Unsupported               this operation does not exist for this thread or store
+
+Each carries `message` (what happened, to which thread), `hint` (what the user can do next, may be empty) and
+`thread_id` where one is concerned. Faces map the classes to their own codes in one table each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "AmbiguousName",
+    "BadRequest",
+    "ClewError",
+    "ConfigInvalid",
+    "ContextFull",
+    "DiskFull",
+    "EndpointUnreachable",
+    "FolderGone",
+    "KeyMissing",
+    "LogDamaged",
+    "LogReplaced",
+    "ModelError",
+    "Owner",
+    "PatchInvalid",
+    "ProviderUnknown",
+    "SandboxUnavailable",
+    "StaleLease",
+    "SyncFailed",
+    "ThreadArchived",
+    "ThreadBusy",
+    "ThreadNotFound",
+    "ToolDenied",
+    "Unsupported",
+    "UnsupportedHistory",
+    "WiderSandbox",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds a thread: `program` (a command name), `pid` on `host`, `since` (RFC 3339 UTC) where known."""
+
+    program: str
+    pid: int | None = None
+    host: str | None = None
+    since: str | None = None
+
+    def __str__(self) -> str:
+        text = self.program if self.pid is None else f"{self.program} (pid {self.pid})"
+        if self.since:
+            text += f" since {self.since}"
+        return text
+
+
+class ClewError(Exception):
+    """The root: `str(error)` is one sentence for people, `hint` says what to do next."""
+
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str = "", thread_id: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.thread_id = thread_id
+        if hint:
+            self.hint = hint
+
+    def explained(self) -> str:
+        """The message and, where there is one, the hint behind it."""
+        return f"{self.message} {self.hint}".strip()
+
+
+class ThreadNotFound(ClewError):
+    hint = "`clew list` shows the threads of this home."
+
+    def __init__(self, reference: str) -> None:
+        super().__init__(f"no thread is called {reference}", thread_id=reference)
+        self.reference = reference
+
+
+class AmbiguousName(ClewError):
+    def __init__(self, reference: str, candidates: Sequence[str]) -> None:
+        super().__init__(
+            f"{reference!r} fits {len(candidates)} threads: {', '.join(candidates)}", hint="Give the whole id."
+        )
+        self.reference = reference
+        self.candidates = tuple(candidates)
+
+
+class ThreadArchived(ClewError):
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(
+            f"thread {thread_id} is archived",
+            hint=f"Unarchive it first: `clew unarchive {thread_id}`.",
+            thread_id=thread_id,
+        )
+
+
+class ThreadBusy(ClewError):
+    def __init__(self, thread_id: str, owner: Owner | None = None) -> None:
+        holder = str(owner) if owner else "another program"
+        super().__init__(
+            f"thread {thread_id} is being written by {holder}",
+            hint="Wait for it to finish, or close it there.",
+            thread_id=thread_id,
+        )
+        self.owner = owner
+
+
+class StaleLease(ClewError):
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"the lease on thread {thread_id} was lost", hint="Open it again.", thread_id=thread_id)
+
+
+class LogDamaged(ClewError):
+    """`line` is 1-based, 0 when the damage has no line (an empty file, a cut frame)."""
+
+    def __init__(self, path: Path | str, line: int, why: str, *, thread_id: str | None = None) -> None:
+        where = f"{path}:{line}" if line else str(path)
+        super().__init__(f"{where}: {why}", thread_id=thread_id)
+        self.path = Path(path)
+        self.line = line
+        self.why = why
+
+
+class LogReplaced(ClewError):
+    def __init__(self, path: Path | str, *, thread_id: str | None = None) -> None:
+        super().__init__(
+            f"{path} was replaced or removed while it was open",
+            hint="Another program or a sync tool moved it; open the thread again.",
+            thread_id=thread_id,
+        )
+        self.path = Path(path)
+
+
+class DiskFull(ClewError):
+    hint = "Free some space and try again; nothing that was acknowledged is lost."
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(f"no space left for {path}")
+        self.path = Path(path)
+
+
+class SyncFailed(ClewError):
+    hint = "The disk may be failing; nothing after the last acknowledgement is certain."
+
+    def __init__(self, path: Path | str, why: str) -> None:
+        super().__init__(f"{path} could not be made durable: {why}")
+        self.path = Path(path)
+
+
+class UnsupportedHistory(ClewError):
+    def __init__(self, path: Path | str, mode: str, *, thread_id: str | None = None) -> None:
+        super().__init__(
+            f"{path} uses the history mode {mode!r}, which this version does not know",
+            hint="Update clew.",
+            thread_id=thread_id,
+        )
+        self.mode = mode
+
+
+class WiderSandbox(ClewError):
+    def __init__(self, thread_id: str, recorded: str, asked: str) -> None:
+        super().__init__(
+            f"thread {thread_id} was recorded with the sandbox {recorded}; {asked} would be wider",
+            hint="Name the sandbox in the call itself to widen it.",
+            thread_id=thread_id,
+        )
+
+
+class FolderGone(ClewError):
+    def __init__(self, thread_id: str, cwd: str) -> None:
+        super().__init__(
+            f"the working directory of thread {thread_id} is gone: {cwd}",
+            hint="Restore the folder, or name another one with `cwd` in this call.",
+            thread_id=thread_id,
+        )
+        self.cwd = cwd
+
+
+class ConfigInvalid(ClewError):
+    """`line` is 1-based, 0 when the value came from a flag or an argument."""
+
+    def __init__(self, path: Path | str, line: int, why: str) -> None:
+        super().__init__(f"{path}:{line}: {why}" if line else f"{path}: {why}")
+        self.path = str(path)
+        self.line = line
+        self.why = why
+
+
+class ProviderUnknown(ClewError):
+    def __init__(self, provider: str, known: Sequence[str], *, thread_id: str | None = None) -> None:
+        super().__init__(
+            f"Model provider `{provider}` not found",
+            hint=f"Configured are: {', '.join(sorted(known))}. Add [model_providers.{provider}] to config.toml, "
+            "or name another one with `config: {model_provider: …}` in this call.",
+            thread_id=thread_id,
+        )
+        self.provider = provider
+
+
+class KeyMissing(ClewError):
+    def __init__(self, variable: str, provider: str) -> None:
+        super().__init__(
+            f"no API key for the model provider {provider}: {variable} is not set",
+            hint=f"Set {variable}, or try it without a key: `-c model_provider=offline`.",
+        )
+        self.variable = variable
+
+
+class ModelError(ClewError):
+    """`kind` is the endpoint's error code or a word of ours (`http_500`, `stream`, `idle`); `status` the HTTP
+    status; `retry_after` seconds the endpoint asked for."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "other",
+        status: int | None = None,
+        retry_after: float | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ContextFull(ModelError):
+    def __init__(self, message: str) -> None:
+        super().__init__(message, kind="context_length_exceeded")
+
+
+class EndpointUnreachable(ModelError):
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            f"no connection to the model endpoint {url}: {why}",
+            kind="unreachable",
+            hint="Check the network and `base_url` of the provider.",
+        )
+
+
+class ToolDenied(ClewError):
+    """The text goes to the model as it is."""
+
+
+class PatchInvalid(ClewError):
+    """The text goes to the model as it is."""
+
+
+class SandboxUnavailable(ClewError):
+    hint = "Install bubblewrap, or allow the command to run unconfined."
+
+
+class BadRequest(ClewError):
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field}: {why}")
+        self.field = field
+        self.why = why
+
+
+class Unsupported(ClewError):
+    def __init__(self, operation: str, why: str = "") -> None:
+        super().__init__(f"{operation} is not supported{f': {why}' if why else ''}")
+        self.operation = operation

@@ -1,0 +1,150 @@
+"""What a store must do. Every implementation passes the one suite in `clew.testing.conformance`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+import msgspec
+
+from clew.errors import Owner
+from clew.rollout.envelope import Line, Record, Skipped
+
+__all__ = ["Catalog", "Lease", "ListQuery", "LogStore", "Page", "SearchHit", "ThreadSummary"]
+
+
+class Lease(Protocol):
+    """The right to write one thread, held by one owner. Appends are the only way its log grows.
+
+    `existed` tells whether the thread had a log when it was leased (a new thread's file appears with its first append).
+    """
+
+    @property
+    def thread_id(self) -> str: ...
+
+    @property
+    def existed(self) -> bool: ...
+
+    async def append(self, lines: Sequence[Line], *, durable: bool = True) -> int:
+        """Append whole lines in order and give the log's new size in bytes.
+
+        With `durable`, everything appended so far survives power loss when this returns. Raises `DiskFull`,
+        `SyncFailed`, `LogReplaced`; lines that were not written are kept and go out before those of the next call.
+        """
+        ...
+
+
+class LogStore(Protocol):
+    """Append-only logs, one per thread. Reading blocks and belongs in a worker thread; it needs no lease."""
+
+    def lease(
+        self, thread_id: str, owner: Owner, *, create: bool = False, wait: float | None = 0.0
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Take the thread for writing; released on exit.
+
+        A held thread is waited for up to `wait` seconds (None: for ever, as long as the holder is another clew), then
+        `ThreadBusy` names the holder. `create` allows a thread that is not there yet. Raises `ThreadNotFound`,
+        `ThreadArchived`, `LogDamaged`, `UnsupportedHistory`.
+        """
+        ...
+
+    def read(self, thread_id: str) -> Iterator[Record | Skipped]:
+        """All lines of the thread, oldest first, inherited ones (forks, reverts) in front. `number` and offsets are
+        those of the file each line stands in."""
+        ...
+
+    def read_back(self, thread_id: str) -> Iterator[Record | Skipped]:
+        """The same lines, newest first, reading no further back than is asked for."""
+        ...
+
+    def head(self, thread_id: str) -> Record | None:
+        """The canonical `session_meta` of the thread's current file, None if it has none."""
+        ...
+
+    def size(self, thread_id: str) -> int:
+        """Bytes of the current file (unpacked size unknown for compressed ones: the bytes on disk)."""
+        ...
+
+
+class ThreadSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One thread in a list. Times are RFC 3339 UTC; `path` is the current file without `.zst`."""
+
+    id: str
+    path: str
+    archived: bool
+    created_at: str
+    updated_at: str
+    size: int
+    name: str | None = None
+    preview: str | None = None
+    cwd: str | None = None
+    source: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    cli_version: str | None = None
+    branch: str | None = None
+    history_mode: str = "legacy"
+    parent_id: str | None = None
+    forked_from: str | None = None
+    error: str | None = None
+
+
+class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What to list. `cwd` matches the folder and everything below it; `text` is looked for in name and preview,
+    ignoring case; `sources` are `source` words; `since` and `until` bound `updated_at` (RFC 3339)."""
+
+    archived: bool | None = False
+    cwd: str | None = None
+    text: str | None = None
+    sources: tuple[str, ...] = ()
+    since: str | None = None
+    until: str | None = None
+    sort: Literal["created", "updated"] = "updated"
+    ascending: bool = False
+    limit: int = 25
+    cursor: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of a list; `next_cursor` None means: there is no more."""
+
+    threads: tuple[ThreadSummary, ...]
+    next_cursor: str | None = None
+
+
+class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
+    """A thread in which the text was found: where (`title`, `user`, `agent`) and a piece of the text around it."""
+
+    thread: ThreadSummary
+    where: Literal["title", "user", "agent"]
+    snippet: str
+
+
+class Catalog(Protocol):
+    """Summaries. All calls block and belong in a worker thread."""
+
+    def get(self, thread_id: str) -> ThreadSummary:
+        """Raises `ThreadNotFound`. An id fits in any spelling of a UUID."""
+        ...
+
+    def resolve(self, reference: str) -> ThreadSummary:
+        """The thread for an id, a unique prefix of one (8 characters at least), a name, or `last`.
+
+        Raises `ThreadNotFound`, `AmbiguousName`.
+        """
+        ...
+
+    def list(self, query: ListQuery) -> Page: ...
+
+    def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
+        """Threads whose name, user or agent text contains `text` (ignoring case), newest first."""
+        ...
+
+    def rename(self, thread_id: str, name: str | None) -> None:
+        """Give the thread a name (None or empty: take it away), as Codex reads it."""
+        ...
+
+    def archive(self, thread_id: str) -> ThreadSummary: ...
+
+    def unarchive(self, thread_id: str) -> ThreadSummary: ...
