@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import anyio
+import msgspec
 
 from clew.events import ApprovalRequest, Decision, Event, TurnInput, TurnResult
 from clew.history.context import Context
 from clew.rollout.envelope import Line
 from clew.settings import Settings
 
-__all__ = ["Approver", "Emit", "Engine", "Live"]
+__all__ = ["Approver", "Emit", "Engine", "Live", "Origin"]
 
 Emit = Callable[[Event], Awaitable[None]]
 """Hands an event to the turn's listeners; never blocks on a slow one."""
@@ -60,6 +61,14 @@ class Live(Protocol):
         ...
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """What the header of a new thread says besides its settings: the whole base instructions, and the git state of its
+    folder (`commit_hash`, `branch`, `repository_url`, each where known)."""
+
+    base_instructions: str
+    git: dict[str, str] | None = None
+
+
 class Engine(Protocol):
     """Runs turns.
 
@@ -67,6 +76,12 @@ class Engine(Protocol):
     always comes back with a result: a model failure is a result with status `failed`, a set `stop` event one with
     status `interrupted`. It raises only what has nothing to do with the turn: `DiskFull`, `LogReplaced`, ….
     """
+
+    def check(self, settings: Settings) -> None:
+        """Raise what would keep a turn with these settings from starting: `ProviderUnknown`, `KeyMissing`."""
+        ...
+
+    async def origin(self, settings: Settings) -> Origin: ...
 
     async def run(
         self, live: Live, turn: TurnInput, *, turn_id: str, approver: Approver, emit: Emit, stop: anyio.Event

@@ -6,47 +6,46 @@ in the order they were asked for, also when several processes share a home (the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
+import anyio
+import anyio.abc
+import anyio.to_thread
 import msgspec
 
-from clew.clock import Clock
+from clew.clock import Clock, utc_stamp
 from clew.engine import Approver, Engine
-from clew.errors import Owner
-from clew.events import Event, TurnInput, TurnResult
+from clew.errors import BadRequest, ClewError, FolderGone, LogDamaged, Owner, ThreadArchived, ThreadBusy
+from clew.events import TurnInput
+from clew.history.context import Context, rebuild
+from clew.history.lines import session_meta
+from clew.history.turns import TurnsPage, TurnView, turns_page
 from clew.ids import IdSource
+from clew.live import LiveThread
+from clew.rollout.envelope import Line
 from clew.settings import Overrides, Settings
-from clew.store.contracts import Catalog, ListQuery, LogStore, Page, SearchHit, ThreadSummary
+from clew.store.contracts import Catalog, Lease, ListQuery, LogStore, Page, SearchHit, ThreadSummary
+from clew.turn import Turn
 
 __all__ = ["Thread", "ThreadStatus", "Threads", "Turn", "TurnView", "TurnsPage"]
 
+_LOADED = 32
+"""How many threads' contexts are kept between turns."""
 
-class TurnView(msgspec.Struct, frozen=True, kw_only=True):
-    """A recorded turn as a person sees it; `items` are JSON objects with camelCase keys, as `Item.to_json` gives."""
-
-    id: str
-    status: Literal["completed", "interrupted", "failed", "inProgress"]
-    items: tuple[dict[str, Any], ...]
-    started_at: int | None = None
-    completed_at: int | None = None
-    error: str | None = None
-
-
-class TurnsPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of turns, in the order asked for; `next_cursor` None means: there is no more."""
-
-    turns: tuple[TurnView, ...]
-    next_cursor: str | None = None
+_REMEMBERED = 512
+"""How many ended turns can still be asked for by id."""
 
 
 class ThreadStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`state`: `running` (a turn runs in this process), `held` (another program writes it; `owner`), `idle`.
 
-    `turn_id` is the running turn here, else the last recorded one; `turn_status` its status; `queued` counts turns that
-    wait behind it in this process.
+    `turn_id` is the running turn here, else the last recorded one; `turn_status` its status; `queued` counts turns
+    that wait behind it in this process.
     """
 
     thread_id: str
@@ -58,47 +57,60 @@ class ThreadStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_message: str | None = None
 
 
-class Turn:
-    """A turn that was asked for: waiting, running or done. It goes on when nobody listens."""
+class _Loaded:
+    """A thread's context as of `size` bytes of its log."""
 
-    thread_id: str
-    turn_id: str
-    settings: Settings
-    notices: Sequence[str]
-    """What the caller should be told about how the turn runs, e.g. that it asked for a wider sandbox."""
-
-    @property
-    def state(self) -> Literal["queued", "running", "done"]:
-        raise NotImplementedError
-
-    def events(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Listen. Events from before are replayed first (deltas are not); the iterator ends behind `TurnEnded`, or
-        when the turn could not run."""
-        raise NotImplementedError
-
-    async def wait(self) -> TurnResult:
-        """The result. Raises the `ClewError` that kept the turn from running (`ThreadBusy`, `FolderGone`, …)."""
-        raise NotImplementedError
-
-    def interrupt(self) -> None:
-        """Stop it: a queued turn never starts, a running one ends as `interrupted`."""
-        raise NotImplementedError
+    def __init__(self, context: Context, size: int) -> None:
+        self.context = context
+        self.size = size
 
 
 class Thread:
-    """One thread, opened. Holds no lease and no file between turns."""
+    """One thread, opened. Holds no lease and no file between turns.
 
-    id: str
-    settings: Settings
-    """The effective settings: recorded, with the overrides of `open` in their place."""
+    `settings` are the effective ones: recorded, with the overrides of `open` in their place.
+    """
+
+    def __init__(
+        self,
+        threads: Threads,
+        thread_id: str,
+        settings: Settings,
+        *,
+        defaults: Settings,
+        overrides: Overrides,
+        fresh: _Fresh | None = None,
+    ) -> None:
+        self._threads = threads
+        self.id = thread_id
+        self.settings = settings
+        self.defaults = defaults
+        self.overrides = overrides
+        self.fresh = fresh
 
     def run(self, turn: TurnInput, *, approver: Approver) -> Turn:
         """Ask for a turn; comes back at once. Turns of a thread run one after the other."""
-        raise NotImplementedError
+        return self._threads.enqueue(self, turn, approver)
+
+
+class _Fresh(msgspec.Struct, frozen=True):
+    """What only the header of a new thread needs."""
+
+    source: str
+    originator: str
+    created: float
+    window_id: str
+
+
+class _Queue:
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Thread, Turn]] = deque()
+        self.running: Turn | None = None
 
 
 class Threads:
-    """The threads of one home."""
+    """The threads of one home. `busy_wait` bounds in seconds how long a turn waits for a program that is not clew and
+    holds its thread; other clews are waited for as long as they work."""
 
     def __init__(
         self,
@@ -109,25 +121,56 @@ class Threads:
         owner: Owner,
         clock: Clock,
         ids: IdSource,
+        version: str,
+        busy_wait: float | None = 2.0,
     ) -> None:
-        raise NotImplementedError
+        self._logs = logs
+        self._catalog = catalog
+        self._engine = engine
+        self._owner = owner
+        self._clock = clock
+        self._ids = ids
+        self._version = version
+        self._busy_wait = busy_wait
+        self._queues: dict[str, _Queue] = {}
+        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
+        self._loading: dict[str, anyio.Lock] = {}
+        self._turns: OrderedDict[str, Turn] = OrderedDict()
+        self._idle = anyio.Event()
+        self._idle.set()
+        self._tasks: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool | None:
         """Interrupts what still runs, waits for it to be recorded, and closes the engine."""
-        raise NotImplementedError
+        assert self._tasks is not None
+        with anyio.CancelScope(shield=True):
+            for queue in self._queues.values():
+                for _, turn in queue.waiting:
+                    turn.interrupt()
+                if queue.running is not None:
+                    queue.running.interrupt()
+            await self.drain()
+            await self._engine.close()
+        return await self._tasks.__aexit__(kind, error, trace)
 
     async def drain(self) -> None:
         """Wait until every turn that was asked for has ended."""
-        raise NotImplementedError
+        while self._queues:
+            await self._idle.wait()
+
+    # -- starting and running
 
     async def start(self, settings: Settings, *, source: str, originator: str) -> Thread:
         """A new thread. Nothing is on disk before its first turn. `source` as in `session_meta` (`mcp`, `exec`, …)."""
-        raise NotImplementedError
+        fresh = _Fresh(source, originator, self._clock.now(), self._ids.uuid7())
+        return Thread(self, self._ids.uuid7(), settings, defaults=settings, overrides=Overrides(), fresh=fresh)
 
     async def open(self, reference: str, defaults: Settings, overrides: Overrides | None = None) -> Thread:
         """Open a recorded thread by id, unique prefix, name or `last`.
@@ -136,45 +179,285 @@ class Threads:
         caller named in this call and may change (also widen) them. Raises `ThreadNotFound`, `AmbiguousName`,
         `ThreadArchived`, `LogDamaged`, `UnsupportedHistory`.
         """
-        raise NotImplementedError
+        summary = await self.summary(reference)
+        if summary.archived:
+            raise ThreadArchived(summary.id)
+        overrides = overrides or Overrides()
+        context = await self._load(summary.id)
+        settings = overrides.over(context.recorded.settings(defaults))
+        return Thread(self, summary.id, settings, defaults=defaults, overrides=overrides)
+
+    def enqueue(self, thread: Thread, turn_input: TurnInput, approver: Approver) -> Turn:
+        """Put a turn at the end of its thread's queue."""
+        assert self._tasks is not None, "Threads is used with `async with`"
+        turn = Turn(thread.id, self._ids.uuid7(), turn_input, approver)
+        self._turns[turn.turn_id] = turn
+        queue = self._queues.get(thread.id)
+        if queue is None:
+            queue = self._queues[thread.id] = _Queue()
+            self._idle = anyio.Event() if self._idle.is_set() else self._idle
+            self._tasks.start_soon(self._work, thread.id, queue)
+        queue.waiting.append((thread, turn))
+        return turn
+
+    async def _work(self, thread_id: str, queue: _Queue) -> None:
+        try:
+            while queue.waiting:
+                thread, turn = queue.waiting.popleft()
+                queue.running = turn
+                try:
+                    await self._run(thread, turn)
+                except Exception as error:
+                    # It belongs to whoever waits for the turn; the queue goes on. What was recorded of the turn is on
+                    # disk, what is in memory may be ahead of it.
+                    self._loaded.pop(thread_id, None)
+                    turn.fail(error)
+                except BaseException as error:
+                    turn.fail(error)
+                    raise
+                finally:
+                    queue.running = None
+                    self._forget_old_turns()
+        finally:
+            del self._queues[thread_id]
+            if not self._queues:
+                self._idle.set()
+
+    def _forget_old_turns(self) -> None:
+        while len(self._turns) > _REMEMBERED:
+            oldest = next((key for key, turn in self._turns.items() if turn.state == "done"), None)
+            if oldest is None:
+                return
+            del self._turns[oldest]
+
+    async def _run(self, thread: Thread, turn: Turn) -> None:
+        if turn.stop.is_set():
+            await turn.skip()
+            return
+        new = thread.fresh is not None
+        leasing = self._logs.lease(thread.id, self._owner, create=new, wait=self._busy_wait)
+        lease = await _unless_stopped(leasing, turn.stop)
+        if lease is None:
+            await turn.skip()
+            return
+        try:
+            context = self._new_context(thread) if new and not lease.existed else await self._load(thread.id)
+            recorded = context.recorded.settings(thread.defaults)
+            settings = thread.settings if new else thread.overrides.over(recorded)
+            self._check(thread.id, settings)
+            turn.notices = () if new else _widened(recorded, settings)
+            live = LiveThread(lease, context, settings, header=self._header(thread, settings) if new else None)
+            turn.begin()
+            result = await self._engine.run(
+                live, turn.input, turn_id=turn.turn_id, approver=turn.approver, emit=turn.emit, stop=turn.stop
+            )
+            thread.fresh = None
+            self._keep(thread.id, context, live.size)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await leasing.__aexit__(None, None, None)
+        # Only now: whoever hears of the result may ask another program to go on at once.
+        turn.finish(result)
+
+    def _check(self, thread_id: str, settings: Settings) -> None:
+        if not Path(settings.cwd).is_dir():
+            raise FolderGone(thread_id, settings.cwd)
+        self._engine.check(settings)
+
+    def _new_context(self, thread: Thread) -> Context:
+        assert thread.fresh is not None
+        return Context.new(thread_id=thread.id, history_mode="paginated", window_id=thread.fresh.window_id)
+
+    def _header(self, thread: Thread, settings: Settings) -> Callable[[], Awaitable[Line]]:
+        fresh = thread.fresh
+        assert fresh is not None
+
+        async def header() -> Line:
+            origin = await self._engine.origin(settings)
+            return session_meta(
+                thread_id=thread.id,
+                timestamp=utc_stamp(fresh.created),
+                settings=settings,
+                base_instructions=origin.base_instructions,
+                window_id=fresh.window_id,
+                source=fresh.source,
+                originator=fresh.originator,
+                version=self._version,
+                git=origin.git,
+            )
+
+        return header
+
+    async def _load(self, thread_id: str) -> Context:
+        """The thread's context: as kept, if its log did not grow since, else rebuilt from the log. Loaded once,
+        however many ask."""
+        lock = self._loading.setdefault(thread_id, anyio.Lock())
+        async with lock:
+            kept = self._loaded.get(thread_id)
+            queue = self._queues.get(thread_id)
+            if (
+                kept is not None
+                and queue is not None
+                and queue.running is not None
+                and queue.running.state == "running"
+            ):
+                return kept.context
+            size = await anyio.to_thread.run_sync(self._logs.size, thread_id)
+            if kept is not None and kept.size == size:
+                self._loaded.move_to_end(thread_id)
+                return kept.context
+            context = await anyio.to_thread.run_sync(self._rebuild, thread_id)
+            self._keep(thread_id, context, size)
+        self._loading.pop(thread_id, None)
+        return context
+
+    def _rebuild(self, thread_id: str) -> Context:
+        return rebuild(self._logs.read_back(thread_id), self._logs.head(thread_id))
+
+    def _keep(self, thread_id: str, context: Context, size: int) -> None:
+        self._loaded[thread_id] = _Loaded(context, size)
+        self._loaded.move_to_end(thread_id)
+        while len(self._loaded) > _LOADED:
+            self._loaded.popitem(last=False)
+
+    # -- finding and keeping
 
     async def summary(self, reference: str) -> ThreadSummary:
-        raise NotImplementedError
+        return await anyio.to_thread.run_sync(self._catalog.resolve, reference)
 
     async def list(self, query: ListQuery) -> Page:
-        raise NotImplementedError
+        return await anyio.to_thread.run_sync(self._catalog.list, query)
 
     async def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
-        raise NotImplementedError
+        if not text.strip():
+            raise BadRequest("text", "nothing to search for")
+        return await anyio.to_thread.run_sync(lambda: self._catalog.search(text, limit=limit, archived=archived))
 
     async def read(
         self, reference: str, *, cursor: str | None = None, limit: int = 25, newest_first: bool = False
     ) -> TurnsPage:
         """A page of recorded turns with their items."""
-        raise NotImplementedError
+        summary = await self.summary(reference)
+
+        def page() -> TurnsPage:
+            return turns_page(
+                self._logs.read_back(summary.id),
+                self._logs.head(summary.id),
+                cursor=cursor,
+                limit=limit,
+                newest_first=newest_first,
+                live=self._live_turn(summary.id),
+            )
+
+        return await anyio.to_thread.run_sync(page)
+
+    def _live_turn(self, thread_id: str) -> str | None:
+        running = self.running(thread_id)
+        return running.turn_id if running is not None and running.state == "running" else None
 
     async def fork(self, reference: str, *, after_turn: str | None = None, before_turn: str | None = None) -> str:
         """A new thread with the history of another (up to and including `after_turn`, or up to `before_turn`); gives
         its id. The source is not touched."""
-        raise NotImplementedError
+        summary = await self.summary(reference)
+        new_id = self._ids.uuid7()
+        await self._logs.fork(
+            summary.id,
+            new_id,
+            after_turn=after_turn,
+            before_turn=before_turn,
+            originator=self._owner.program,
+            version=self._version,
+        )
+        return new_id
 
     async def rename(self, reference: str, name: str | None) -> ThreadSummary:
-        raise NotImplementedError
+        summary = await self.summary(reference)
+        await anyio.to_thread.run_sync(self._catalog.rename, summary.id, name)
+        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
 
     async def archive(self, reference: str) -> ThreadSummary:
         """Raises `ThreadBusy` while a turn runs."""
-        raise NotImplementedError
+        summary = await self.summary(reference)
+        if self.running(summary.id) is not None:
+            raise ThreadBusy(summary.id, self._owner)
+        self._loaded.pop(summary.id, None)
+        return await anyio.to_thread.run_sync(self._catalog.archive, summary.id)
 
     async def unarchive(self, reference: str) -> ThreadSummary:
-        raise NotImplementedError
+        summary = await self.summary(reference)
+        return await anyio.to_thread.run_sync(self._catalog.unarchive, summary.id)
 
     async def status(self, reference: str) -> ThreadStatus:
-        raise NotImplementedError
+        summary = await self.summary(reference)
+        queue = self._queues.get(summary.id)
+        running = self.running(summary.id)
+        if running is not None:
+            waiting = len(queue.waiting) if queue is not None else 0
+            return ThreadStatus(
+                thread_id=summary.id,
+                state="running",
+                turn_id=running.turn_id,
+                turn_status="inProgress" if running.state == "running" else "queued",
+                queued=waiting - (running.state == "queued"),
+            )
+        owner = await anyio.to_thread.run_sync(self._logs.holder, summary.id)
+        try:
+            page = await self.read(summary.id, limit=1, newest_first=True)
+        except LogDamaged:
+            page = TurnsPage(turns=())
+        last = page.turns[0] if page.turns else None
+        return ThreadStatus(
+            thread_id=summary.id,
+            state="held" if owner else "idle",
+            owner=owner,
+            turn_id=last.id if last else None,
+            turn_status=last.status if last else None,
+            last_message=_last_message(last) if last else None,
+        )
 
     def turn(self, turn_id: str) -> Turn | None:
         """A turn that was asked for in this process (the last few hundred are remembered)."""
-        raise NotImplementedError
+        return self._turns.get(turn_id)
 
     def running(self, thread_id: str) -> Turn | None:
         """The turn of this thread that runs or waits first in this process."""
-        raise NotImplementedError
+        queue = self._queues.get(thread_id)
+        if queue is None:
+            return None
+        if queue.running is not None:
+            return queue.running
+        return queue.waiting[0][1] if queue.waiting else None
+
+
+async def _unless_stopped(leasing: AbstractAsyncContextManager[Lease], stop: anyio.Event) -> Lease | None:
+    """Enter the lease, or give up waiting for it when the turn is not wanted any more (None)."""
+    taken: Lease | None = None
+    failed: ClewError | None = None
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            await stop.wait()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        try:
+            taken = await leasing.__aenter__()
+        except ClewError as error:  # raised here it would come out as a group
+            failed = error
+        tasks.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+    return taken
+
+
+def _widened(recorded: Settings, settings: Settings) -> tuple[str, ...]:
+    if not settings.sandbox.wider_than(recorded.sandbox):
+        return ()
+    before, now = recorded.sandbox.mode.value, settings.sandbox.mode.value
+    what = f"from {before} to {now}" if before != now else f"({now} with more roots or network access)"
+    return (f"The sandbox was widened {what}, as this call asked.",)
+
+
+def _last_message(turn: TurnView) -> str | None:
+    texts = [str(item.get("text", "")) for item in turn.items if item.get("type") == "agentMessage"]
+    return texts[-1] if texts else None

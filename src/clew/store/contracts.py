@@ -63,7 +63,27 @@ class LogStore(Protocol):
         ...
 
     def size(self, thread_id: str) -> int:
-        """Bytes of the current file (unpacked size unknown for compressed ones: the bytes on disk)."""
+        """Bytes of the current file as it lies on disk."""
+        ...
+
+    def holder(self, thread_id: str) -> Owner | None:
+        """Who writes the thread right now, None when nobody does."""
+        ...
+
+    async def fork(
+        self,
+        source_id: str,
+        new_id: str,
+        *,
+        after_turn: str | None = None,
+        before_turn: str | None = None,
+        originator: str = "clew",
+        version: str = "",
+        source: str | None = None,
+    ) -> None:
+        """Make `new_id` a thread that has the history of `source_id`, up to and including `after_turn`, or up to
+        `before_turn`. By reference where the history mode allows it, else as a copy. The source is not touched.
+        Raises `ThreadNotFound`, `BadRequest` for an unknown turn."""
         ...
 
 
