@@ -94,7 +94,9 @@ class ClewError(Exception):
 
     def explained(self) -> str:
         """The message and, where there is one, the hint behind it."""
-        return f"{self.message} {self.hint}".strip()
+        if not self.hint:
+            return self.message
+        return f"{self.message}{'' if self.message.endswith(('.', '!', '?')) else '.'} {self.hint}"
 
 
 class ThreadNotFound(ClewError):
@@ -227,10 +229,14 @@ class ProviderUnknown(ClewError):
 
 
 class KeyMissing(ClewError):
-    def __init__(self, variable: str, provider: str) -> None:
+    """`instructions` are the provider's own words on how to get a key."""
+
+    def __init__(self, variable: str, provider: str, instructions: str = "") -> None:
         super().__init__(
             f"no API key for the model provider {provider}: {variable} is not set",
-            hint=f"Set {variable}, or try it without a key: `-c model_provider=offline`.",
+            hint=(f"{instructions.strip()} " if instructions.strip() else "")
+            + f"Set {variable}, or choose another provider with `model_provider` in config.toml, "
+            "or try it without a key: `-c model_provider=offline`.",
         )
         self.variable = variable
 

@@ -1,0 +1,117 @@
+"""Where each effective value came from, as `clew config` shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import msgspec
+
+from clew.config.inputs import Inputs
+from clew.config.layers import Merged, Source, dotted
+from clew.config.positions import KeyPath
+from clew.config.providers import OPENAI, Provider
+from clew.config.reader import is_secret
+from clew.config.values import INSTRUCTION_FILES, INSTRUCTION_TEXTS, ServerOptions
+from clew.settings import ApprovalPolicy, Sandbox, SandboxMode
+
+__all__ = ["SourcedValue", "sourced"]
+
+
+class SourcedValue(msgspec.Struct, frozen=True):
+    """An effective value and where it came from (`path:line`, a flag, a variable or `default`). Secrets are masked."""
+
+    key: str
+    value: Any
+    source: str
+
+
+_SIMPLE = (
+    "model",
+    "model_provider",
+    "approval_policy",
+    "model_reasoning_effort",
+    "model_reasoning_summary",
+    "developer_instructions",
+    "compact_prompt",
+    "model_context_window",
+    "model_auto_compact_token_limit",
+    "tool_output_token_limit",
+    "project_doc_max_bytes",
+    "project_doc_fallback_filenames",
+    "project_root_markers",
+)
+_PROVIDER_KEYS: Mapping[str, Literal["plain", "map"]] = {
+    "name": "plain",
+    "base_url": "plain",
+    "wire_api": "plain",
+    "env_key": "plain",
+    "env_key_instructions": "plain",
+    "experimental_bearer_token": "plain",
+    "requires_openai_auth": "plain",
+    "request_max_retries": "plain",
+    "stream_max_retries": "plain",
+    "stream_idle_timeout_ms": "plain",
+    "http_headers": "map",
+    "env_http_headers": "map",
+    "query_params": "map",
+}
+
+
+def sourced(
+    inputs: Inputs,
+    merged: Merged,
+    values: Mapping[str, Any],
+    server: ServerOptions,
+    providers: Mapping[str, Provider],
+) -> list[SourcedValue]:
+    out: list[SourcedValue] = []
+
+    def say(path: KeyPath, value: Any, source: Source | None = None) -> None:
+        shown = "********" if is_secret(path) else _plain(value)
+        out.append(SourcedValue(dotted(path), shown, str(source or merged.source(path))))
+
+    for name, home in (("CODEX_HOME", inputs.codex_home), ("CLEW_HOME", inputs.clew_home)):
+        out.append(SourcedValue(name.lower(), str(home), name if inputs.env.get(name) == str(home) else "default"))
+    if inputs.profile:
+        out.append(SourcedValue("profile", inputs.profile, str(merged.source(("profile",)))))
+    for key in _SIMPLE:
+        say((key,), values[key])
+    for key in (*INSTRUCTION_FILES, *INSTRUCTION_TEXTS, "experimental_compact_prompt_file"):
+        if merged.get((key,)) is not None:
+            say((key,), merged.get((key,)))
+    sandbox = cast("Sandbox", values["sandbox"])
+    say(("sandbox_mode",), sandbox.mode.value)
+    for key in ("writable_roots", "network_access", "exclude_tmpdir_env_var", "exclude_slash_tmp"):
+        say(("sandbox_workspace_write", key), getattr(sandbox, key))
+    for key in server.__struct_fields__:
+        say(("clew", key), getattr(server, key))
+    base = providers[OPENAI].base_url
+    from_env = merged.get(("openai_base_url",)) is None and inputs.env.get("OPENAI_BASE_URL")
+    say(("openai_base_url",), base, Source("env", "OPENAI_BASE_URL") if from_env else None)
+    if inputs.openai_key is not None:
+        out.append(SourcedValue("openai_api_key", "********", str(inputs.openai_key[1])))
+    for provider_id in sorted(providers):
+        at = ("model_providers", provider_id)
+        for key, shape in _PROVIDER_KEYS.items():
+            value = merged.get((*at, key))
+            if value is None:
+                continue
+            if shape == "plain" or not isinstance(value, dict):
+                say((*at, key), value)
+            else:
+                for name, inner in sorted(cast("dict[str, Any]", value).items()):
+                    say((*at, key, name), inner)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, passwords in addresses masked."""
+    if isinstance(value, (ApprovalPolicy, SandboxMode)):
+        return value.value
+    if isinstance(value, str):
+        return re.sub(r"(://)[^/@\s]+@", r"\1********@", value)
+    if isinstance(value, tuple):
+        return list(cast("tuple[Any, ...]", value))
+    return value
