@@ -1,0 +1,232 @@
+"""`clew list`: which threads there are."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from clew.cli import terminal
+from clew.cli.options import Globals, UsageError
+from clew.cli.registry import Options
+
+if TYPE_CHECKING:
+    from clew.store.contracts import ListQuery, SearchHit, ThreadSummary
+    from clew.threads import Threads
+
+__all__ = ["Found", "find", "list_threads", "since_stamp"]
+
+_Switch = Parameter(negative="")
+_SPAN = re.compile(r"(\d+)\s*(min|[smhdw])")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_EVERYTHING = 1_000_000
+_PAGE = 200
+
+
+class Found:
+    """Threads of one page. `hits` maps ids to where a searched text was found; `next_cursor` leads to the next page."""
+
+    def __init__(
+        self, threads: Sequence[ThreadSummary], next_cursor: str | None = None, hits: Sequence[SearchHit] = ()
+    ) -> None:
+        self.threads = tuple(threads)
+        self.next_cursor = next_cursor
+        self.hits = {hit.thread.id: hit for hit in hits}
+
+
+async def list_threads(
+    *,
+    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    archived: Annotated[bool, _Switch] = False,
+    cwd: Path | None = None,
+    here: Annotated[bool, _Switch] = False,
+    search: str | None = None,
+    since: str | None = None,
+    source: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    limit: int = 25,
+    cursor: str | None = None,
+    json: Annotated[bool, _Switch] = False,
+    options: Options,
+) -> int:
+    """List threads.
+
+    Parameters
+    ----------
+    all_
+        Archived threads, too.
+    archived
+        Archived threads only.
+    cwd
+        Only threads of this folder and the folders below it.
+    here
+        Only threads of the current folder and the folders below it.
+    search
+        Only threads in which this was said, or that are called so.
+    since
+        Only threads that changed since then: 30min, 12h, 7d, 2w, or a date.
+    source
+        Only threads started by this: mcp, exec, cli, … (repeat it).
+    limit
+        How many at most; 0 for all of them.
+    cursor
+        Where the page before ended.
+    json
+        As JSON.
+    """
+    if all_ and archived:
+        raise UsageError("--all and --archived exclude each other", "--all shows archived threads, too.")
+    if cwd is not None and here:
+        raise UsageError("--cwd and --here exclude each other")
+    if limit < 0:
+        raise UsageError("--limit: a number from 0 up is needed")
+    from clew.cli.opening import load_config, open_home
+    from clew.store.contracts import ListQuery
+
+    folder = options.folder() if here else None if cwd is None else options.folder() / cwd.expanduser()
+    query = ListQuery(
+        archived=None if all_ else archived,
+        cwd=None if folder is None else str(folder),
+        since=None if since is None else since_stamp(since, datetime.now(UTC)),
+        sources=source,
+        limit=limit or _EVERYTHING,
+        cursor=cursor,
+    )
+    async with open_home(load_config(options), "clew list") as threads:
+        found = await find(threads, query, search)
+    _show(found, json=json, options=options, query=query)
+    return 0
+
+
+async def find(threads: Threads, query: ListQuery, search: str | None = None) -> Found:
+    """The threads a query asks for; with `search`, those in which the text was said."""
+    import msgspec
+
+    if search is None:
+        out: list[ThreadSummary] = []
+        rest, step = query.limit, query
+        while True:
+            page = await threads.list(msgspec.structs.replace(step, limit=min(rest, _PAGE)))
+            out += page.threads
+            rest -= len(page.threads)
+            if page.next_cursor is None or rest <= 0:
+                return Found(out, page.next_cursor)
+            step = msgspec.structs.replace(step, cursor=page.next_cursor)
+    # The search knows nothing of folders and times: ask for everything, then sieve.
+    hits = await threads.search(search, limit=_EVERYTHING, archived=query.archived)
+    hits = [hit for hit in hits if _fits(hit.thread, query)]
+    return Found([hit.thread for hit in hits[: query.limit]], None, hits)
+
+
+def since_stamp(text: str, now: datetime) -> str:
+    """The moment that `7d` or `2026-07-01` means, as RFC 3339 UTC. Raises `UsageError`."""
+    if span := _SPAN.fullmatch(text.strip()):
+        moment = now - timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
+    else:
+        try:
+            moment = datetime.fromisoformat(text.strip()).astimezone()
+        except ValueError:
+            raise UsageError(f"--since: {text!r} is no time", "For example: 30min, 12h, 7d, 2w, 2026-07-01.") from None
+    moment = moment.astimezone(UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def _fits(thread: ThreadSummary, query: ListQuery) -> bool:
+    if query.cwd is not None and (thread.cwd is None or not Path(thread.cwd).is_relative_to(query.cwd)):
+        return False
+    if query.since is not None and thread.updated_at < query.since:
+        return False
+    return not query.sources or thread.source in query.sources
+
+
+def _show(found: Found, *, json: bool, options: Globals, query: ListQuery) -> None:
+    if json:
+        import msgspec
+
+        rows = [msgspec.to_builtins(thread) for thread in found.threads]
+        for row in rows:
+            if hit := found.hits.get(row["id"]):
+                row["match"] = {"where": hit.where, "snippet": hit.snippet}
+        terminal.write_json({"threads": rows, "next_cursor": found.next_cursor})
+    elif not terminal.is_terminal(sys.stdout):
+        sys.stdout.writelines(_plain(thread, found) for thread in found.threads)
+    elif not found.threads:
+        sys.stdout.write(_nothing(query))
+    else:
+        _table(found, options)
+
+
+def _plain(thread: ThreadSummary, found: Found) -> str:
+    hit = found.hits.get(thread.id)
+    columns = (
+        thread.id,
+        thread.updated_at,
+        thread.name,
+        thread.cwd,
+        thread.model,
+        thread.source,
+        hit.snippet if hit else thread.preview,
+    )
+    return "\t".join(terminal.one_line(column) for column in columns) + "\n"
+
+
+def _nothing(query: ListQuery) -> str:
+    narrowed = query.cwd or query.since or query.sources or query.archived
+    return "No thread fits.\n" if narrowed else 'There is no thread yet. Start one: clew exec "…", or: clew demo\n'
+
+
+def _table(found: Found, options: Globals) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("id", no_wrap=True, style="cyan")
+    table.add_column("when", no_wrap=True)
+    table.add_column("thread", ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column("folder", no_wrap=True, overflow="ellipsis", max_width=28)
+    table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=16)
+    table.add_column("source", no_wrap=True, overflow="ellipsis", max_width=10)
+    for thread in found.threads:
+        title = Text(terminal.one_line(thread.name), style="bold") if thread.name else Text()
+        hit = found.hits.get(thread.id)
+        line = thread.error or (hit.snippet if hit else thread.preview)
+        if line:
+            title.append(
+                ("  " if thread.name else "") + terminal.one_line(line, 200), style="red" if thread.error else ""
+            )
+        if thread.archived:
+            title.append("  (archived)", style="dim")
+        table.add_row(
+            _short(thread.id, found.threads),
+            terminal.ago(thread.updated_at),
+            title,
+            _folder(thread.cwd),
+            terminal.one_line(thread.model),
+            terminal.one_line(thread.source),
+        )
+    out = terminal.console()
+    out.print(table)
+    if found.next_cursor is not None:
+        out.print(f"\nMore: the same command with --cursor {found.next_cursor} (or a larger --limit)", style="dim")
+
+
+def _short(thread_id: str, threads: Sequence[ThreadSummary]) -> str:
+    """The shortest beginning of an id, 8 characters or more, that means no other thread of the page.
+
+    The first 8 characters of ids made within the same minute are the same.
+    """
+    for length in (8, 13, 18, 23):
+        if sum(other.id.startswith(thread_id[:length]) for other in threads) == 1:
+            return thread_id[:length]
+    return thread_id
+
+
+def _folder(cwd: str | None) -> str:
+    if not cwd:
+        return ""
+    home = str(Path.home())
+    return terminal.one_line("~" + cwd.removeprefix(home) if cwd == home or cwd.startswith(home + "/") else cwd)

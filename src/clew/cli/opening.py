@@ -1,0 +1,142 @@
+"""From global options to a configuration and to open threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from clew.cli.options import Globals
+from clew.config import Config, load, parse_overrides
+from clew.config.layers import Merged, read_layer
+from clew.settings import Overrides, Settings
+
+if TYPE_CHECKING:
+    from clew.threads import Threads
+
+__all__ = ["default_settings", "load_config", "named_overrides", "open_home", "temporary_home", "trusted"]
+
+_ROOTS = "sandbox_workspace_write.writable_roots"
+_INSTRUCTIONS = ("AGENTS.md", "AGENTS.override.md")
+
+
+def load_config(options: Globals, *, user_files: bool = True) -> Config:
+    """The configuration as these options make it. Raises `ConfigInvalid`.
+
+    Without `user_files` no config.toml is read; the homes and the login stay what they are.
+    """
+    if user_files:
+        return _load(options, options.codex_home, options.clew_home)
+    homes = _load(Globals(), options.codex_home, options.clew_home, tolerant=True)
+    with tempfile.TemporaryDirectory(prefix="clew-") as empty:
+        login = homes.codex_home / "auth.json"
+        if login.exists():
+            Path(empty, "auth.json").symlink_to(login)
+        config = _load(options, empty, empty)
+    return msgspec.structs.replace(config, codex_home=homes.codex_home, clew_home=homes.clew_home)
+
+
+def _load(options: Globals, codex_home: str | None, clew_home: str | None, *, tolerant: bool = False) -> Config:
+    from clew.config import examine
+
+    if tolerant:
+        return examine(os.environ, codex_home=codex_home, clew_home=clew_home)[0]
+    return load(
+        os.environ,
+        overrides=_assignments(options),
+        profile=options.profile,
+        codex_home=codex_home,
+        clew_home=clew_home,
+    )
+
+
+def default_settings(config: Config, options: Globals) -> Settings:
+    """What a new thread runs with. Raises `ProviderUnknown`."""
+    return config.settings(options.folder())
+
+
+def named_overrides(config: Config, options: Globals) -> tuple[Overrides, tuple[str, ...]]:
+    """What these options name in so many words for a thread that exists, and warnings about what cannot count."""
+    values = parse_overrides(options.config)
+    details = [key for key in values if key.split(".")[0] == "sandbox_workspace_write"]
+    mode_named = options.sandbox is not None or "sandbox_mode" in values
+    warnings: list[str] = []
+    if (details or options.roots) and not mode_named:
+        # They would widen a sandbox nobody named; a thread's own is only replaced as a whole.
+        for key in details:
+            del values[key]
+        shown = ", ".join([*details, *(f"--add-dir {root}" for root in options.roots)])
+        warnings.append(f"{shown} left out: the thread keeps its recorded sandbox. Name one with -s to change it.")
+    elif options.roots:
+        values[_ROOTS] = list(config.sandbox.writable_roots)
+    arguments: dict[str, Any] = {
+        "config": values,
+        "model": options.model,
+        "sandbox": options.sandbox,
+        "approval_policy": options.approval,
+        "cwd": options.cd,
+    }
+    return config.overrides_named(arguments, cwd=Path.cwd()), tuple(warnings)
+
+
+def trusted(config: Config, folder: Path) -> bool:
+    """Whether a folder lies in a git repository, or config.toml calls it or its repository trusted."""
+    if _in_repository(folder):
+        return True
+    files = [layer for home in (config.codex_home, config.clew_home) if (layer := read_layer(home / "config.toml"))]
+    merged = Merged(files)
+    spellings = {str(folder), os.path.realpath(folder)}
+    return any(merged.get(("projects", path, "trust_level")) == "trusted" for path in spellings)
+
+
+@asynccontextmanager
+async def open_home(config: Config, program: str) -> AsyncGenerator[Threads]:
+    """The threads of the configured home. `program` is what others see as owner while a turn runs."""
+    from clew.app import open_threads
+
+    async with open_threads(config, os.environ, program=program) as threads:
+        yield threads
+
+
+@contextmanager
+def temporary_home(config: Config) -> Generator[Config]:
+    """The same configuration over an empty home that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="clew-", ignore_cleanup_errors=True) as folder:
+        codex_home, clew_home = Path(folder, "codex"), Path(folder, "clew")
+        for home in (codex_home, clew_home):
+            home.mkdir(mode=0o700)
+        for name in _INSTRUCTIONS:
+            if (config.codex_home / name).is_file():
+                (codex_home / name).symlink_to(config.codex_home / name)
+        yield msgspec.structs.replace(config, codex_home=codex_home, clew_home=clew_home)
+
+
+def _assignments(options: Globals) -> list[str]:
+    """All options that stand for settings as `-c` texts; the named ones come last and win."""
+    named = {"model": options.model, "sandbox_mode": options.sandbox, "approval_policy": options.approval}
+    out = list(options.config)
+    out += [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+    if options.roots:
+        given = cast("list[str]", parse_overrides(options.config).get(_ROOTS) or [])
+        out.append(f"{_ROOTS}={json.dumps([*given, *options.roots])}")
+    return out
+
+
+def _in_repository(folder: Path) -> bool:
+    # The usual case without starting git: a `.git` folder or file above.
+    if any((above / ".git").exists() for above in (folder, *folder.parents)):
+        return True
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "--git-dir"], cwd=folder, capture_output=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0
