@@ -1,1 +1,68 @@
-""""""
+"""Bytes of rollouts: names, lines, reading both ways, appending with its durability rules, compression and locks."""
+
+from clew.rollout.chain import (
+    HISTORY_MODES,
+    Base,
+    Head,
+    Lineage,
+    Link,
+    lineage,
+    parse_head,
+    read_head,
+    read_thread,
+    read_thread_back,
+)
+from clew.rollout.commit import GroupCommitter
+from clew.rollout.envelope import Line, Record, Skipped, decode_line, encode_line, payload_kind, peek_type
+from clew.rollout.failpoints import FailPoints
+from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat, FileSystem, RealFileSystem
+from clew.rollout.frames import materialise
+from clew.rollout.layout import Home, RolloutFile, ThreadFiles
+from clew.rollout.locks import WriterLock, acquire_waiting, lock_holder
+from clew.rollout.names import RolloutName, canonical_id
+from clew.rollout.scan import scan_back, scan_forward
+from clew.rollout.source import ByteSource, MemorySource, open_source
+from clew.rollout.writer import LogWriter
+
+__all__ = [
+    "HISTORY_MODES",
+    "Base",
+    "ByteSource",
+    "Entry",
+    "FailPoints",
+    "File",
+    "FileIdentity",
+    "FileStat",
+    "FileSystem",
+    "GroupCommitter",
+    "Head",
+    "Home",
+    "Line",
+    "Lineage",
+    "Link",
+    "LogWriter",
+    "MemorySource",
+    "RealFileSystem",
+    "Record",
+    "RolloutFile",
+    "RolloutName",
+    "Skipped",
+    "ThreadFiles",
+    "WriterLock",
+    "acquire_waiting",
+    "canonical_id",
+    "decode_line",
+    "encode_line",
+    "lineage",
+    "lock_holder",
+    "materialise",
+    "open_source",
+    "parse_head",
+    "payload_kind",
+    "peek_type",
+    "read_head",
+    "read_thread",
+    "read_thread_back",
+    "scan_back",
+    "scan_forward",
+]

@@ -2,16 +2,23 @@
 
     {"timestamp":"2026-07-01T12:00:00.123Z","ordinal":7,"type":"event_msg","payload":{…}}
 
-`ordinal` stands only in paginated files; `metadata` is an optional sibling of `payload`.
+`ordinal` stands only in paginated files; `metadata` is an optional sibling of `payload`. Lines of the bare format of
+2025 come back in the same clothes: the metadata of line 1 as `session_meta`, items as `response_item`, state lines as
+`state`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+from typing import Any, cast
 
 import msgspec
 
-__all__ = ["Line", "Record", "Skipped", "decode_line", "encode_line"]
+__all__ = ["Line", "Record", "Skipped", "decode_line", "encode_line", "payload_kind", "peek_type"]
+
+STATE_LINE = "state"
+"""The type given to bookkeeping lines of the bare format; readers of threads leave them out."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -23,7 +30,8 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A line that was read. `payload` and `metadata` are raw JSON, exactly as on disk.
+    """A line that was read. `payload` and `metadata` are raw JSON as on disk, and always valid (only half surrogate
+    pairs and numbers that JSON does not have are replaced).
 
     `start` and `end` are byte offsets in the (unpacked) file, `end` behind the newline. `number` is the 1-based line
     number when reading forward, 0 when reading backward.
@@ -48,39 +56,98 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
     end: int = 0
 
 
+_ABSENT = msgspec.Raw(b"")
+
+
 class _Envelope(msgspec.Struct):
-    type: str
-    payload: msgspec.Raw
+    type: str | None = None
+    payload: msgspec.Raw = _ABSENT
     timestamp: str | None = None
     ordinal: int | None = None
-    metadata: msgspec.Raw | None = None
+    metadata: msgspec.Raw = _ABSENT
+    record_type: msgspec.Raw = _ABSENT
+    id: msgspec.Raw = _ABSENT
+
+
+class _Kind(msgspec.Struct):
+    type: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Envelope)
+_kind_decoder = msgspec.json.Decoder(_Kind)
 _encoder = msgspec.json.Encoder()
+
+_BOM = b"\xef\xbb\xbf"
+_NULL = msgspec.Raw(b"null")
+_HEAD = re.compile(rb'\s*\{"timestamp":"[^"\\]*",(?:"ordinal":\d+,)?"type":"(\w+)",')
+_KIND = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
+)
+_READ_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 def decode_line(data: bytes | memoryview, *, number: int = 0, start: int = 0, end: int = 0) -> Record | Skipped:
     """One line without its newline. Never raises: what is no envelope comes back as `Skipped` with the reason."""
+    # The raw parts point into the bytes of this one line; a view would keep the whole block it came from alive.
+    line = data if isinstance(data, bytes) else bytes(data)
     try:
-        line = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Skipped(why=str(error), number=number, start=start, end=end)
-    # The raw parts point into `data`; copies let the block it came from go.
+        if not line.isascii():
+            str(line, "utf-8")  # raw JSON is not checked by the decoder
+            if line.startswith(_BOM):
+                line = line[len(_BOM) :]
+        if b"\\u" in line:
+            line = _ESCAPE.sub(_whole_escape, line)
+        try:
+            found = _decoder.decode(line)
+        except (msgspec.DecodeError, ValueError) as error:
+            line, found = _rescue(line, error)
+    except _READ_ERRORS as error:
+        return Skipped(why=_reason(line, error), number=number, start=start, end=end)
+    kind, payload = found.type, found.payload
+    if len(found.record_type) and payload is _ABSENT:
+        kind, payload = STATE_LINE, msgspec.Raw(line)
+    elif kind is None:
+        if not len(found.id) or found.timestamp is None:
+            return Skipped(why="not a line of a rollout", number=number, start=start, end=end)
+        kind, payload = "session_meta", msgspec.Raw(line)
+    elif payload is _ABSENT:
+        # Items of the bare format carry no time of their own; a later line without payload is one of an unknown type.
+        kind, payload = (kind, _NULL) if found.timestamp is not None else ("response_item", msgspec.Raw(line))
     return Record(
-        type=line.type,
-        payload=msgspec.Raw(bytes(line.payload)),
-        timestamp=line.timestamp,
-        ordinal=line.ordinal,
-        metadata=msgspec.Raw(bytes(line.metadata)) if line.metadata is not None else None,
+        type=kind,
+        payload=payload,
+        timestamp=found.timestamp,
+        ordinal=found.ordinal,
+        metadata=found.metadata if len(found.metadata) else None,
         number=number,
         start=start,
         end=end,
     )
 
 
+def peek_type(data: bytes) -> str | None:
+    """The type of a line in the usual key order, from its first bytes alone; None when it takes decoding to know."""
+    match = _HEAD.match(data)
+    return match[1].decode() if match else None
+
+
+def payload_kind(payload: msgspec.Raw | bytes) -> str | None:
+    """The inner `type` of a payload (`task_started`, `message`, …) without decoding the rest; None if it has none."""
+    match = _KIND.match(memoryview(payload))
+    if match:
+        return match[1].decode()
+    try:
+        return _kind_decoder.decode(payload).type
+    except _READ_ERRORS:
+        return None
+
+
 def encode_line(line: Line, *, timestamp: str, ordinal: int | None) -> bytes:
-    """The bytes of one line with its newline, keys in the order of the original."""
+    """The bytes of one line with its newline, keys in the order of the original.
+
+    Half surrogate pairs become U+FFFD. Raises `TypeError` for a payload that is no JSON value.
+    """
     out: dict[str, Any] = {"timestamp": timestamp}
     if ordinal is not None:
         out["ordinal"] = ordinal
@@ -88,4 +155,61 @@ def encode_line(line: Line, *, timestamp: str, ordinal: int | None) -> bytes:
     out["payload"] = line.payload
     if line.metadata is not None:
         out["metadata"] = line.metadata
-    return _encoder.encode(out) + b"\n"
+    try:
+        data = _encoder.encode(out)
+    except (UnicodeEncodeError, OverflowError):
+        text = json.dumps(msgspec.to_builtins(out, enc_hook=_unraw), ensure_ascii=False, separators=(",", ":"))
+        # By way of UTF-16, where two halves that belong together become one character again.
+        data = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    if b"\n" in data:
+        # Raw JSON that was laid out for people: a line must stay one line.
+        data = msgspec.json.format(data, indent=-1)
+    return data + b"\n"
+
+
+def _unraw(value: Any) -> Any:
+    if isinstance(value, msgspec.Raw):
+        return json.loads(bytes(value))
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _whole_escape(match: re.Match[bytes]) -> bytes:
+    return b"\\ufffd" if match["half"] else match[0]
+
+
+def _reason(line: bytes, error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 (byte {error.start})"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if not line.strip(b"\0"):
+        return "only zero bytes"
+    return str(error)
+
+
+def _rescue(line: bytes, error: Exception) -> tuple[bytes, _Envelope]:
+    """A second, slower reading for what the strict one refuses: `NaN` and the like, envelope fields of a wrong type.
+    Raises the first error when there is nothing to rescue."""
+    try:
+        value: Any = json.loads(str(line, "utf-8"))
+    except (ValueError, RecursionError):
+        raise error from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    fields = cast("dict[str, Any]", value)
+    plain = _encoder.encode(fields)
+
+    def raw(name: str) -> msgspec.Raw:
+        return msgspec.Raw(_encoder.encode(fields[name])) if name in fields else _ABSENT
+
+    kind, timestamp, ordinal = fields.get("type"), fields.get("timestamp"), fields.get("ordinal")
+    number = float(ordinal) if isinstance(ordinal, int | float) and abs(ordinal) < 2**53 else 0.5
+    return plain, _Envelope(
+        type=kind if isinstance(kind, str) else None,
+        payload=raw("payload"),
+        timestamp=timestamp if isinstance(timestamp, str) else None,
+        ordinal=int(number) if number.is_integer() else None,
+        metadata=raw("metadata"),
+        record_type=raw("record_type"),
+        id=raw("id"),
+    )

@@ -1,0 +1,219 @@
+"""A whole thread: its current file with everything it inherits from other files, forward or newest first."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from clew.errors import LogDamaged, UnsupportedHistory
+from clew.rollout.envelope import Record, Skipped
+from clew.rollout.layout import Home, RolloutFile, ThreadFiles
+from clew.rollout.scan import scan_back, scan_forward
+from clew.rollout.source import ByteSource, open_source
+
+__all__ = [
+    "HISTORY_MODES",
+    "Base",
+    "Head",
+    "Lineage",
+    "Link",
+    "lineage",
+    "parse_head",
+    "read_head",
+    "read_thread",
+    "read_thread_back",
+]
+
+HISTORY_MODES = frozenset({"legacy", "paginated"})
+
+HEAD_LINES = 210
+HEAD_BYTES = 4 << 20
+HEAD_BLOCK = 1 << 14
+DEEPEST = 10_000
+
+
+class Base(msgspec.Struct, frozen=True):
+    """What a file inherits: the lines of another rollout whose ordinal is smaller and that end before the offset."""
+
+    thread_id: str
+    end_ordinal_exclusive: int
+    end_byte_offset: int
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of `session_meta` that decides how a file is read. `history_mode` may be an unknown one."""
+
+    id: str | None = None
+    history_mode: str = "legacy"
+    history_base: Base | None = None
+
+
+class _Wire(msgspec.Struct):
+    id: msgspec.Raw = msgspec.Raw(b"null")
+    history_mode: msgspec.Raw = msgspec.Raw(b"null")
+    history_base: msgspec.Raw = msgspec.Raw(b"null")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One file of a chain and how much of it counts: bytes before `end` (None: all) with ordinals below `ordinal`."""
+
+    file: RolloutFile
+    end: int | None = None
+    ordinal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """`links` from the current file to its oldest base. `damage` says why the chain ends early, None if it does not."""
+
+    links: tuple[Link, ...]
+    damage: LogDamaged | None = None
+
+
+def parse_head(record: Record) -> Head:
+    """Never raises: parts that are not what they should be count as absent."""
+    wire = _decode(record.payload, _Wire, _Wire())
+    return Head(
+        id=_decode(wire.id, str, None),
+        history_mode=_mode(wire.history_mode),
+        history_base=_decode(wire.history_base, Base, None),
+    )
+
+
+def read_head(home: Home, file: RolloutFile) -> Record | None:
+    """The canonical `session_meta` of a file: the first that carries the file's own thread id, else the first at all.
+
+    Reads a few KB where the first line is it, as it should be; otherwise up to 210 lines or 4 MB. None when there is
+    none. Raises `OSError` when the file cannot be opened.
+    """
+    with contextlib.closing(open_source(home.fs, file)) as source:
+        return _head(source, file)
+
+
+def lineage(home: Home, file: RolloutFile) -> Lineage:
+    """The chain of bases behind a file. Raises `OSError` only for the file itself."""
+    links = [Link(file)]
+    seen = {file.name.rollout_id}
+    head = read_head(home, file)
+    while True:
+        base = parse_head(head).history_base if head is not None else None
+        if base is None:
+            return Lineage(tuple(links))
+        at = links[-1].file
+        found = home.find_segment(base.thread_id)
+        why = ""
+        if found is None:
+            why = f"the base of its history is missing: rollout {base.thread_id}"
+        elif found.name.rollout_id in seen or len(links) >= DEEPEST:
+            why = f"its history leads back to itself through rollout {base.thread_id}"
+        else:
+            try:
+                head = read_head(home, found)
+            except OSError as error:
+                why = f"the base of its history cannot be read: {found.plain_path}: {error.strerror or error}"
+        if found is None or why:
+            return Lineage(tuple(links), LogDamaged(at.plain_path, 1, why, thread_id=file.thread_id))
+        seen.add(found.name.rollout_id)
+        links.append(Link(found, base.end_byte_offset, base.end_ordinal_exclusive))
+
+
+def read_thread(home: Home, files: ThreadFiles) -> Iterator[Record | Skipped]:
+    """All lines of a thread, oldest first: what it inherits, then its own, which begin with its own `session_meta`
+    (those of bases are left out: they say nothing about this thread).
+
+    A base that is missing costs no own line: it comes as a last `Skipped` that names it. Raises, when called,
+    `UnsupportedHistory`, `LogDamaged` for a file with nothing in it, `OSError` when it cannot be opened.
+    """
+    _check(home, files.current)
+    chain = lineage(home, files.current)
+    return _forward(home, chain)
+
+
+def read_thread_back(home: Home, files: ThreadFiles) -> Iterator[Record | Skipped]:
+    """The same lines, newest first. Bases are opened when they are reached. Raises as `read_thread`."""
+    _check(home, files.current)
+    return _backward(home, files.current)
+
+
+def _forward(home: Home, chain: Lineage) -> Generator[Record | Skipped]:
+    for link in reversed(chain.links):
+        yield from _lines(home, link, back=False)
+    if chain.damage is not None:
+        yield Skipped(why=str(chain.damage))
+
+
+def _backward(home: Home, file: RolloutFile) -> Generator[Record | Skipped]:
+    yield from _lines(home, Link(file), back=True)
+    chain = lineage(home, file)
+    for link in chain.links[1:]:
+        yield from _lines(home, link, back=True)
+    if chain.damage is not None:
+        yield Skipped(why=str(chain.damage))
+
+
+def _lines(home: Home, link: Link, *, back: bool) -> Generator[Record | Skipped]:
+    try:
+        source = open_source(home.fs, link.file)
+    except OSError as error:
+        yield Skipped(why=f"{link.file.plain_path} cannot be read: {error.strerror or error}")
+        return
+    inherited = link.end is not None
+    with contextlib.closing(source):
+        for line in scan_back(source, link.end) if back else scan_forward(source, 0, link.end):
+            if inherited and isinstance(line, Record):
+                if line.type == "session_meta":
+                    continue
+                if line.ordinal is not None and link.ordinal is not None and line.ordinal >= link.ordinal:
+                    continue
+            yield line
+        if link.end is not None and (size := source.size()) < link.end:
+            why = f"{link.file.plain_path} has {size} bytes, but {link.end} of them are inherited"
+            yield Skipped(why=why, start=size, end=link.end)
+
+
+def _check(home: Home, file: RolloutFile) -> None:
+    with contextlib.closing(open_source(home.fs, file)) as source:
+        head = _head(source, file)
+        if head is None:
+            if not any(isinstance(line, Record) for line in scan_forward(source)):
+                why = source.damage or ("nothing in it can be read" if source.size() else "the file is empty")
+                raise LogDamaged(file.plain_path, 0, why, thread_id=file.thread_id)
+            return
+    mode = parse_head(head).history_mode
+    if mode not in HISTORY_MODES:
+        raise UnsupportedHistory(file.plain_path, mode, thread_id=file.thread_id)
+
+
+def _head(source: ByteSource, file: RolloutFile) -> Record | None:
+    first: Record | None = None
+    for count, line in enumerate(scan_forward(source, block=HEAD_BLOCK), 1):
+        if isinstance(line, Record) and line.type == "session_meta":
+            if parse_head(line).id == file.thread_id:
+                return line
+            first = first or line
+        if count >= HEAD_LINES or line.end >= HEAD_BYTES:
+            break
+    return first
+
+
+def _mode(raw: msgspec.Raw) -> str:
+    """A mode that is no text is one we do not know; null is an absent one."""
+    if bytes(raw) == b"null":
+        return "legacy"
+    return _decode(raw, str, None) or bytes(raw)[:40].decode(errors="replace")
+
+
+_T = TypeVar("_T")
+_D = TypeVar("_D")
+
+
+def _decode(raw: msgspec.Raw, kind: type[_T], default: _D) -> _T | _D:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return default

@@ -1,0 +1,358 @@
+"""Appending to one log: whole lines, earlier bytes never touched, nothing acknowledged that could still be lost."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from clew.clock import Clock, utc_stamp
+from clew.errors import DiskFull, LogReplaced, SyncFailed
+from clew.rollout.chain import Head, parse_head
+from clew.rollout.envelope import Line, Record, encode_line
+from clew.rollout.failpoints import FailPoints
+from clew.rollout.filesystem import File, FileSystem
+from clew.rollout.scan import scan_back, scan_forward
+from clew.rollout.source import PlainSource
+
+__all__ = ["KNOWN_TYPES", "LogWriter"]
+
+KNOWN_TYPES = frozenset(
+    {
+        "compacted",
+        "event_msg",
+        "inter_agent_communication",
+        "inter_agent_communication_metadata",
+        "response_item",
+        "session_meta",
+        "token_usage_record",
+        "turn_context",
+        "world_state",
+    }
+)
+"""The line types that take part in numbering."""
+
+HELD_UNSYNCED = 16 << 20
+"""Bytes written but not yet synced that are kept for writing them again; beyond that a sync is forced."""
+
+HEAD_LINES = 210
+
+
+@dataclass(slots=True)
+class _Staged:
+    line: Line
+    data: bytes
+
+
+class LogWriter:
+    """The one writer of a log, whose lock its owner holds. Not for several threads at once.
+
+    The file is opened, or made with its folders, when the first lines are written. Every error leaves the lines that
+    were not written in `pending`; they go out before those of the next call. `create` False: the file must be there.
+    """
+
+    def __init__(
+        self, fs: FileSystem, path: Path, clock: Clock, fail: FailPoints | None = None, *, create: bool = True
+    ) -> None:
+        self._fs = fs
+        self._clock = clock
+        self._fail = fail or FailPoints()
+        self._create = create
+        self._file: File | None = None
+        self._identity: tuple[int, int] | None = None
+        self._name_durable = True
+        self._paginated = False
+        self._next_ordinal = 0
+        self._size = 0
+        self._durable = 0
+        self._unsynced = bytearray()
+        self._doubtful = False
+        self._needs_newline = False
+        self._staged: list[_Staged] = []
+        self._begun = 0  # bytes of the first staged line that are in the file already
+        self.path = path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the log as far as this writer knows."""
+        return self._size
+
+    @property
+    def durable_size(self) -> int:
+        """Bytes that survive power loss."""
+        return self._durable
+
+    @property
+    def pending(self) -> tuple[Line, ...]:
+        """Lines that were accepted and are not, or not wholly, in the file."""
+        return tuple(staged.line for staged in self._staged)
+
+    def append(self, lines: Sequence[Line]) -> int:
+        """`stage` and `flush` in one."""
+        self.stage(lines)
+        return self.flush()
+
+    def stage(self, lines: Sequence[Line]) -> None:
+        """Accept lines: give them their time and ordinal. Raises `TypeError` for a payload that is no JSON (none of the
+        lines is taken then), and what opening the file raises."""
+        if not lines:
+            return
+        self._open(lines[0] if not self._staged else self._staged[0].line)
+        self._staged += self._encoded(lines)
+
+    def flush(self) -> int:
+        """Write everything pending in one go and give the log's size.
+
+        Raises `LogReplaced`, `DiskFull`, `SyncFailed`; the lines that are not in the file stay pending.
+        """
+        if not self._staged:
+            return self._size
+        file = self._open(self._staged[0].line)
+        self._check_same(file)
+        lead = b"\n" if self._needs_newline else b""
+        data = lead + b"".join(staged.data for staged in self._staged)[self._begun :]
+        try:
+            self._fail.hit("before_write")
+            file.write(data)
+            self._fail.hit("after_write")
+        except OSError as error:
+            self._note_written(file, data, lead)
+            raise self._refused(error) from error
+        self._advance(data)
+        self._needs_newline = False
+        self._staged.clear()
+        self._begun = 0
+        if len(self._unsynced) > HELD_UNSYNCED:
+            self.sync()
+        return self._size
+
+    def sync(self) -> None:
+        """Make everything written so far durable, a new name included.
+
+        A descriptor whose sync failed is never synced again, because the system may have dropped what it could not
+        write: the file is opened anew, what is not known to be durable is written once more at its place, and that is
+        synced. Raises `SyncFailed` (or `DiskFull`) when this fails too.
+        """
+        if not self._unsynced and self._name_durable:
+            return
+        file = self._file
+        if file is None or self._doubtful:
+            self._write_again(None)
+        else:
+            try:
+                self._fail.hit("before_sync")
+                file.sync()
+                self._fail.hit("after_sync")
+            except OSError as error:
+                self._write_again(error)
+        self._durable = self._size
+        self._unsynced.clear()
+        self._sync_name()
+
+    def close(self) -> None:
+        """Sync and close. The file is closed even when the sync fails."""
+        try:
+            if self._file is not None or self._doubtful:
+                self.sync()
+        finally:
+            self._drop_file()
+
+    # -- opening ------------------------------------------------------------------------------------------------------
+
+    def _open(self, first: Line) -> File:
+        if self._doubtful:
+            self._write_again(None)
+        if self._file is not None:
+            return self._file
+        known = self._identity is not None
+        file = self._open_existing()
+        if file is None:
+            if known:
+                raise LogReplaced(self.path)
+            file = self._make()
+        elif known and file.identity() != self._identity:
+            file.close()
+            raise LogReplaced(self.path)
+        self._file = file
+        self._identity = file.identity()
+        try:
+            self._look(file, first)
+        except BaseException:
+            self._drop_file()
+            raise
+        return file
+
+    def _open_existing(self) -> File | None:
+        try:
+            return self._fs.open_append(self.path, create=False)
+        except FileNotFoundError:
+            if not self._create and self._identity is None:
+                raise
+            return None
+
+    def _make(self) -> File:
+        try:
+            self._fs.make_folder(self.path.parent)
+            file = self._fs.open_append(self.path, exclusive=True)
+        except OSError as error:
+            raise self._refused(error) from error
+        self._name_durable = False
+        try:
+            self._fail.hit("after_create")
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _look(self, file: File, first: Line) -> None:
+        """Learn size, last byte and numbering from what is in the file."""
+        self._size = self._durable = file.size()
+        # What others left unsynced is theirs, but a new name of ours needs its folder synced, with or without content.
+        self._needs_newline = self._size > 0 and file.read_at(self._size - 1, 1) != b"\n"
+        if self._size == 0:
+            head = _head_of(first)
+            self._paginated = head.history_mode == "paginated"
+            self._next_ordinal = head.history_base.end_ordinal_exclusive if head.history_base else 0
+            return
+        source = PlainSource(file)
+        head = _first_head(source)
+        known = (line for line in scan_back(source) if isinstance(line, Record) and line.type in KNOWN_TYPES)
+        newer = 0
+        if head is not None and head.history_mode != "paginated":
+            self._paginated = False
+            return
+        for record in known:
+            if record.ordinal is not None:
+                self._paginated = True
+                self._next_ordinal = record.ordinal + 1 + newer
+                return
+            newer += 1
+            if head is None and newer >= HEAD_LINES:
+                break
+        self._paginated = head is not None
+        base = head.history_base if head is not None else None
+        self._next_ordinal = (base.end_ordinal_exclusive if base else 0) + newer
+
+    def _encoded(self, lines: Sequence[Line]) -> list[_Staged]:
+        stamp = utc_stamp(self._clock.now())
+        ordinal = self._next_ordinal
+        encoded: list[_Staged] = []
+        for line in lines:
+            data = encode_line(line, timestamp=stamp, ordinal=ordinal if self._paginated else None)
+            encoded.append(_Staged(line, data))
+            ordinal += 1
+        self._next_ordinal = ordinal
+        return encoded
+
+    # -- while writing ------------------------------------------------------------------------------------------------
+
+    def _check_same(self, file: File) -> None:
+        try:
+            now = self._fs.stat(self.path).identity
+        except FileNotFoundError:
+            now = None
+        size = file.size()
+        if now != self._identity or size < self._size:
+            self._drop_file()
+            raise LogReplaced(self.path)
+        if size > self._size:
+            # A program without locks has appended: its lines stay, ours are numbered behind them, and a line of ours
+            # that was cut short is written anew.
+            lines = self.pending
+            self._unsynced += file.read_at(self._size, size - self._size)
+            durable = self._durable
+            self._look(file, lines[0])
+            self._durable = durable
+            self._begun = 0
+            self._staged = self._encoded(lines)
+
+    def _advance(self, data: bytes) -> None:
+        self._size += len(data)
+        self._unsynced += data
+
+    def _note_written(self, file: File, data: bytes, lead: bytes) -> None:
+        """After a failed write: keep what did not arrive, and go on in the middle of a line next time."""
+        try:
+            written = max(0, min(len(data), file.size() - self._size))
+        except OSError:
+            written = 0
+        self._advance(data[:written])
+        if written and lead:
+            self._needs_newline = False
+            written -= len(lead)
+        arrived = self._begun + written
+        while self._staged and arrived >= len(self._staged[0].data):
+            arrived -= len(self._staged.pop(0).data)
+        self._begun = arrived
+
+    def _write_again(self, cause: OSError | None) -> None:
+        """Open anew and write the part that is not known to be durable once more, at its own place, and sync it."""
+        self._doubtful = True
+        self._drop_file()
+        try:
+            file = self._fs.open_update(self.path)
+        except FileNotFoundError:
+            raise LogReplaced(self.path) from cause
+        except OSError as error:
+            raise self._refused(error) from cause or error
+        try:
+            if file.identity() != self._identity or file.size() < self._durable:
+                raise LogReplaced(self.path) from cause
+            self._fail.hit("before_write")
+            file.write_at(self._durable, bytes(self._unsynced))
+            self._fail.hit("before_sync")
+            file.sync()
+            self._fail.hit("after_sync")
+        except OSError as error:
+            raise self._refused(error) from cause or error
+        finally:
+            file.close()
+        try:
+            self._file = self._fs.open_append(self.path, create=False)
+        except OSError as error:
+            raise self._refused(error) from error
+        self._durable = self._size
+        self._unsynced.clear()
+        self._doubtful = False
+
+    def _sync_name(self) -> None:
+        if self._name_durable:
+            return
+        try:
+            self._fail.hit("before_folder_sync")
+            self._fs.sync_folder(self.path.parent)
+            self._fail.hit("after_folder_sync")
+        except OSError as error:
+            raise self._refused(error) from error
+        self._name_durable = True
+
+    def _refused(self, error: OSError) -> Exception:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DiskFull(self.path)
+        return SyncFailed(self.path, error.strerror or os.strerror(error.errno or errno.EIO))
+
+    def _drop_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+def _head_of(line: Line) -> Head:
+    if line.type != "session_meta":
+        return Head()
+    return parse_head(Record(type=line.type, payload=msgspec.Raw(msgspec.json.encode(line.payload))))
+
+
+def _first_head(source: PlainSource) -> Head | None:
+    for count, line in enumerate(scan_forward(source), 1):
+        if isinstance(line, Record) and line.type == "session_meta":
+            return parse_head(line)
+        if count >= HEAD_LINES:
+            break
+    return None
