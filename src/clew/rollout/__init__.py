@@ -19,6 +19,7 @@ from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat, FileSys
 from clew.rollout.frames import materialise
 from clew.rollout.layout import Home, RolloutFile, ThreadFiles
 from clew.rollout.locks import WriterLock, acquire_waiting, lock_holder
+from clew.rollout.name_index import NameIndex, NameRow, SavedSession, read_saved_sessions
 from clew.rollout.names import RolloutName, canonical_id
 from clew.rollout.scan import scan_back, scan_forward
 from clew.rollout.source import ByteSource, MemorySource, open_source
@@ -42,10 +43,13 @@ __all__ = [
     "Link",
     "LogWriter",
     "MemorySource",
+    "NameIndex",
+    "NameRow",
     "RealFileSystem",
     "Record",
     "RolloutFile",
     "RolloutName",
+    "SavedSession",
     "Skipped",
     "ThreadFiles",
     "WriterLock",
@@ -61,6 +65,7 @@ __all__ = [
     "payload_kind",
     "peek_type",
     "read_head",
+    "read_saved_sessions",
     "read_thread",
     "read_thread_back",
     "scan_back",
