@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types check format clean
+.PHONY: help setup demo test test-peer test-kill bench lint types check format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,16 @@ demo: $(STAMP) ## the main job, with the offline model and local files
 test: $(STAMP) ## the test suite, in parallel
 	$(BIN)/python -m pytest
 
+test-peer: $(STAMP) ## clew and the real Codex on the same threads (installs it through npm into .peer)
+	$(BIN)/python -m pytest -m peer tests/peer
+
+test-kill: $(STAMP) ## 200 kills at random moments, each followed by a reply; about 5 minutes (KILLS=…, SEED=…)
+	$(BIN)/python tests/endurance/kill_loop.py --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m pytest -m slow tests/endurance
+
+bench: $(STAMP) ## start, turns and big threads, beside the real Codex where it is installed; a table
+	$(BIN)/python benchmarks/run.py
+
 lint: $(STAMP) ## style and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,4 +49,4 @@ format: $(STAMP) ## bring the code into shape
 	$(BIN)/ruff format .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peer benchmarks/results .pytest_cache .ruff_cache .hypothesis .import_linter_cache
