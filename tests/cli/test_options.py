@@ -28,7 +28,7 @@ def test_features_are_settings() -> None:
 
 
 def test_all_other_options_are_taken() -> None:
-    words = "--codex-home /a --clew-home /b -p fast -C /c --strict-config --debug".split()
+    words = ["--codex-home", "/a", "--clew-home", "/b", "-p", "fast", "-C", "/c", "--strict-config", "--debug"]
     assert take_globals(words) == (
         Globals(codex_home="/a", clew_home="/b", profile="fast", cd="/c", debug=True),
         [],

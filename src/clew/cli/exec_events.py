@@ -58,14 +58,17 @@ class ExecEvents:
         if shown is None or shown["type"] in _SILENT_STARTS:
             return []
         self._open[item.id] = item
-        return [{"type": "item.started", "item": {"id": self._number(item.id), **shown}}]
+        if item.id not in self._numbers:
+            self._numbers[item.id] = self._next_number()
+        return [{"type": "item.started", "item": {"id": self._numbers[item.id], **shown}}]
 
     def _completed(self, item: Item) -> list[Json]:
         self._open.pop(item.id, None)
         shown = exec_item(item)
         if shown is None:
             return []
-        return [{"type": "item.completed", "item": {"id": self._number(item.id), **shown}}]
+        number = self._numbers.pop(item.id, None) or self._next_number()
+        return [{"type": "item.completed", "item": {"id": number, **shown}}]
 
     def _ended(self, event: TurnEnded) -> list[Json]:
         result = event.result
@@ -86,16 +89,11 @@ class ExecEvents:
         return [*out, {"type": "turn.completed", "usage": _usage(self._total or result.usage)}]
 
     def _notice(self, message: str) -> Json:
-        return {"type": "item.completed", "item": {"id": self._number(None), "type": "error", "message": message}}
+        return {"type": "item.completed", "item": {"id": self._next_number(), "type": "error", "message": message}}
 
-    def _number(self, item_id: str | None) -> str:
-        if item_id is not None and item_id in self._numbers:
-            return self._numbers.pop(item_id)
-        number = f"item_{self._count}"
+    def _next_number(self) -> str:
         self._count += 1
-        if item_id is not None and item_id in self._open:
-            self._numbers[item_id] = number
-        return number
+        return f"item_{self._count - 1}"
 
 
 def exec_item(item: Item) -> Json | None:

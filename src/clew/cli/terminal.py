@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,6 +15,8 @@ __all__ = ["ago", "clean", "coloured", "console", "error", "is_terminal", "one_l
 
 _CONTROL = {code: "�" for code in (*range(0x20), 0x7F, *range(0x80, 0xA0)) if chr(code) not in "\n\t"}
 _CONTROL[ord("\r")] = ""
+_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\^-~]")
+"""Whole escape sequences: they vanish; what is left of broken ones is made visible."""
 _STEPS = ((60.0, 1.0, "s"), (3600.0, 60.0, "min"), (86400.0, 3600.0, "h"), (14 * 86400.0, 86400.0, "d"))
 
 
@@ -38,11 +41,18 @@ def console(stream: TextIO | None = None, *, width: int | None = None) -> Consol
     """A rich console that prints texts as they are: no markup, no guessing of numbers and paths."""
     from rich.console import Console
 
-    return Console(file=stream or sys.stdout, highlight=False, markup=False, emoji=False, width=width)
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would leave with an exit code of its own; here `main` decides.
+            raise BrokenPipeError
+
+    return Quiet(file=stream or sys.stdout, highlight=False, markup=False, emoji=False, width=width)
 
 
 def clean(text: str) -> str:
     """Text without control characters: what a thread contains must not steer the terminal."""
+    if "\x1b" in text:
+        text = _SEQUENCE.sub("", text)
     return text.translate(_CONTROL)
 
 
