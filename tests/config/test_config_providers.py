@@ -116,7 +116,9 @@ def test_a_provider_may_ask_for_the_openai_key_or_carry_its_own(homes: Homes) ->
     )
     config = load(homes.env)
     assert config.provider("proxy").bearer_token == "sk-1"
+    assert config.provider("proxy").env_key == "OPENAI_API_KEY"
     assert config.provider("own").bearer_token == "tok"
+    assert config.provider("own").requires_key is False
     assert "tok" not in repr(config.provider("own"))
 
 

@@ -172,10 +172,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return read_base_instructions(self._inputs.layers, self._inputs.user_home)
 
     def _with_map(self, values: Mapping[str, Any]) -> Inputs:
-        if not values:
-            return self._inputs
-        layer = map_layer(values, Path.cwd())
-        return msgspec.structs.replace(self._inputs, layers=(*self._inputs.layers, layer))
+        layers = self._inputs.layers
+        if values:
+            layers = (*layers, map_layer(values, Path.cwd()))
+        # The homes may have been replaced since this was read.
+        return msgspec.structs.replace(
+            self._inputs, layers=layers, codex_home=self.codex_home, clew_home=self.clew_home
+        )
 
 
 def load(

@@ -118,7 +118,7 @@ def _read(
     if not token and (openai_auth or (openai_auth is None and below is not None and not env_key)):
         token = below.bearer_token if below is not None else openai_key
     fields |= {
-        "env_key": env_key or (below.env_key if below else None),
+        "env_key": env_key or (below.env_key if below else None) or ("OPENAI_API_KEY" if openai_auth else None),
         "env_key_instructions": reader.text(*at, "env_key_instructions"),
         "bearer_token": token.strip() if token else None,
         "requires_key": bool(env_key)
