@@ -1,7 +1,7 @@
 """What tests of whole programs share: a scripted model, a home, and drivers for clew and for the real Codex."""
 
 from drivers.endpoint import Act, Endpoint, Request, Run, Say, Told, answer
-from drivers.mcp import Died, Server, serving
+from drivers.mcp import Answer, Died, Server, serving
 from drivers.peer import AppServer, Peer, PeerError
 from drivers.talk import Talk
 from drivers.world import CLEW, Finished, World, process_tree, sigkill, wait_until
@@ -9,6 +9,7 @@ from drivers.world import CLEW, Finished, World, process_tree, sigkill, wait_unt
 __all__ = [
     "CLEW",
     "Act",
+    "Answer",
     "AppServer",
     "Died",
     "Endpoint",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mcp.types import CallToolResult, TextContent
 
 from drivers.world import World, sigkill
 
-__all__ = ["Died", "Server", "serving"]
+__all__ = ["Answer", "Died", "Server", "serving"]
 
 _HELLO = """
 import os, sys
@@ -73,7 +74,7 @@ class Server:
 @asynccontextmanager
 async def serving(world: World, command: Sequence[str], **session: Any) -> AsyncGenerator[Server]:
     """A server that is started, and initialized, for the time of the block; it may be killed inside."""
-    note = world.root / "server.pid"
+    note = world.root / f"server-{uuid.uuid4().hex}.pid"
     parameters = StdioServerParameters(
         command=sys.executable, args=["-S", "-c", _HELLO, str(note), *command], env=world.env, cwd=world.work
     )
