@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -139,7 +139,7 @@ class NameIndex:
             fs.sync_folder(path.parent)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Generator[None]:
         """The lock that Codex takes for the same file. A lock that does not come free does not stop us: one row is
         appended in one write either way."""
         path = self._home.session_index
