@@ -15,9 +15,10 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskStatus
 
+from clew.cli import opening
 from clew.cli.exec_view import View
 from clew.cli.execution import Request
-from clew.cli.opening import default_settings, named_overrides, open_home, temporary_home
+from clew.cli.opening import default_settings, named_overrides, temporary_home
 from clew.cli.options import Globals
 from clew.config import Config
 from clew.errors import ClewError, ThreadNotFound
@@ -79,17 +80,17 @@ async def run(plan: Run, view: View) -> Outcome:
     """Run the turn in its home."""
     async with _home(plan) as (threads, leftover):
         thread, notices = await open_thread(threads, plan)
-        return await follow(thread, thread.run(plan.turn, approver=Refuse()), view, notices, leftover=leftover)
+        return await follow(thread, plan.turn, view, notices, leftover=leftover)
 
 
 @asynccontextmanager
 async def _home(plan: Run) -> AsyncGenerator[tuple[Threads, Path | None]]:
     if not plan.ephemeral:
-        async with open_home(plan.config, "clew exec") as threads:
+        async with opening.open_home(plan.config, "clew exec") as threads:
             yield threads, None
         return
     with temporary_home(plan.config) as config:
-        async with open_home(config, "clew exec") as threads:
+        async with opening.open_home(config, "clew exec") as threads:
             yield threads, config.codex_home.parent
 
 
@@ -120,16 +121,18 @@ async def open_thread(threads: Threads, plan: Run) -> tuple[Thread, tuple[str, .
 
 
 async def follow(
-    thread: Thread, turn: Turn, view: View, notices: Sequence[str] = (), *, leftover: Path | None = None
+    thread: Thread, turn_input: TurnInput, view: View, notices: Sequence[str] = (), *, leftover: Path | None = None
 ) -> Outcome:
-    """Show a turn until it ends. Ctrl-C interrupts it; a termination ends it quickly.
+    """Run a turn and show it until it ends. Ctrl-C interrupts it; a termination ends it quickly.
 
     `leftover` is a folder to be removed when there is no time to end properly.
     """
-    stops: list[signal.Signals] = []
+    stops = _Stops()
     outcome = Outcome(1)
     async with anyio.create_task_group() as group:
-        await group.start(_obey_signals, turn, stops, leftover)
+        # Before the turn begins: a signal must never find nobody.
+        await group.start(_obey_signals, stops, leftover)
+        stops.turn = turn = thread.run(turn_input, approver=Refuse())
         try:
             await _show(thread, turn, view, notices)
             result = await turn.wait()
@@ -140,7 +143,7 @@ async def follow(
             turn.interrupt()
             await turn.wait()
         group.cancel_scope.cancel()
-    return replace(outcome, signal=signal.SIGTERM) if signal.SIGTERM in stops else outcome
+    return replace(outcome, signal=signal.SIGTERM) if signal.SIGTERM in stops.signals else outcome
 
 
 async def _show(thread: Thread, turn: Turn, view: View, notices: Sequence[str]) -> None:
@@ -165,20 +168,25 @@ async def _in_thread(call: Callable[[*Arguments], None], *arguments: *Arguments)
     await to_thread.run_sync(call, *arguments, abandon_on_cancel=True)
 
 
+class _Stops:
+    """The signals that came, and the turn they mean."""
+
+    def __init__(self) -> None:
+        self.signals: list[signal.Signals] = []
+        self.turn: Turn | None = None
+
+
 async def _obey_signals(
-    turn: Turn,
-    stops: list[signal.Signals],
-    leftover: Path | None,
-    *,
-    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    stops: _Stops, leftover: Path | None, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for number in signals:
-            if stops:
+            if stops.signals:
                 die(number, leftover)
-            stops.append(number)
-            turn.interrupt()
+            stops.signals.append(number)
+            if stops.turn is not None:
+                stops.turn.interrupt()
             if number is signal.SIGTERM:
                 break
         with anyio.move_on_after(_TERM_GRACE):
