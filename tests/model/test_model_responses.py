@@ -25,6 +25,7 @@ from clew.agent.model import (
     TextDelta,
     preload,
 )
+from clew.agent.model.connections import proxy_for
 from clew.config.providers import Provider
 from clew.errors import ContextFull, EndpointUnreachable, KeyMissing, ModelError
 from clew.events import Usage
@@ -444,6 +445,43 @@ async def test_streams_run_side_by_side() -> None:
             gate.release()
         completed(slow)
         await asker.close()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "env", "proxy"),
+    [
+        ("https", "api.example", {}, None),
+        ("https", "api.example", {"HTTPS_PROXY": "http://p:1"}, "http://p:1"),
+        ("https", "api.example", {"https_proxy": "p:1", "HTTPS_PROXY": "http://q:1"}, "http://p:1"),
+        ("http", "api.example", {"HTTPS_PROXY": "http://p:1"}, None),
+        ("http", "api.example", {"ALL_PROXY": "http://p:1"}, "http://p:1"),
+        ("https", "api.example", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "other, .example:443"}, None),
+        ("https", "api.example", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "pi.example"}, "http://p:1"),
+        ("https", "api.example", {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, None),
+        ("http", "127.0.0.1", {"ALL_PROXY": "http://p:1"}, None),
+        ("http", "localhost", {"ALL_PROXY": "http://p:1"}, None),
+    ],
+)
+def test_proxies_come_from_the_environment_that_was_given(
+    scheme: str, host: str, env: dict[str, str], proxy: str | None
+) -> None:
+    assert proxy_for(scheme, host, env) == proxy
+
+
+async def test_a_proxy_is_asked_for_the_whole_address() -> None:
+    with ScriptedEndpoint([Step()]) as endpoint:
+        asker = client(HTTP_PROXY=endpoint.base_url.removesuffix("/v1"))
+        await listen(asker, asking(Provider(id="p", name="p", base_url="http://models.invalid/v1")))
+        await asker.close()
+        assert endpoint.requests[0].path == "http://models.invalid/v1/responses"
+
+
+async def test_ordinary_parameters_are_not_taken_for_secrets() -> None:
+    body = {"error": {"message": "api-version 2026-01-preview is unknown to key-0123456789"}}
+    with ScriptedEndpoint([Step(status=400, body=body)]) as endpoint:
+        params = {"api-version": "2026-01-preview", "subscription-key": "key-0123456789"}
+        error = await failure(endpoint, query_params=params)
+    assert error.message == "api-version 2026-01-preview is unknown to ***"
 
 
 async def test_a_closed_client_can_be_used_again() -> None:

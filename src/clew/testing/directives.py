@@ -7,11 +7,11 @@
 Lines of the newest user message that begin with `@` are followed, one call per request and in order:
 
     @exec CMD            run a command                  @say TEXT            the final message
-    @escalate CMD        ask for full access for it     @think TEXT          a reasoning item in front of the next answer
+    @escalate CMD        ask for full access for it     @think TEXT          reasoning in front of the first answer
     @write PATH TEXT     add a file by a patch          @together            all calls in one response
     @patch               the lines below, up to the     @more                go on once more after the final message
                          next `@`, are a patch          @usage IN OUT        token counts of every response
-    @call NAME JSON      any function                   @wait NAME           hold the first answer at `script.gate(NAME)`
+    @call NAME JSON      any function                   @wait NAME           hold the first answer at gate(NAME)
     @status CODE [N]     an HTTP error, N times         @fail CODE TEXT      a failure event, always
     @drop [N]            break the stream off, N times  @incomplete REASON   an incomplete response, always
 

@@ -1,6 +1,7 @@
 """Talking to models: the contract, the HTTP client for the Responses API, and when to try again."""
 
 from clew.agent.model.clients import Models
+from clew.agent.model.connections import preload
 from clew.agent.model.contracts import (
     Completed,
     Created,
@@ -15,7 +16,7 @@ from clew.agent.model.contracts import (
     ReasoningDelta,
     TextDelta,
 )
-from clew.agent.model.responses import ResponsesClient, preload
+from clew.agent.model.responses import ResponsesClient
 from clew.agent.model.retries import StreamRetries
 
 __all__ = [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 import random
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from clew.agent.model.connections import make_client
 from clew.agent.model.contracts import Completed, ModelEvent, ModelRequest, Opened, RateLimits, RateWindow
 from clew.agent.model.decoding import ResponseReader
 from clew.agent.model.faults import answer_error
@@ -26,22 +27,16 @@ from clew.errors import EndpointUnreachable, KeyMissing, ModelError
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["ResponsesClient", "preload", "request_body"]
+__all__ = ["ResponsesClient", "request_body"]
 
 ORIGINATOR = "clew"
 CONNECT_TIMEOUT = 15.0
 """Seconds for a connection to open."""
-KEEP_ALIVE = 90.0
-"""Seconds an idle connection is kept for the next request."""
 LONGEST_ANSWER = 256 * 1024
 """Bytes read of an answer that is not a stream."""
+_SECRET = re.compile(r"key|token|secret|auth|cookie|password|sig", re.I)
 DRAIN_TIME = 0.25
 """Seconds granted to a finished stream to end, so that its connection can be used again."""
-
-
-def preload() -> None:
-    """Import the HTTP library now (about 100 ms): call it in a worker thread while something else is waited for."""
-    importlib.import_module("httpx2")
 
 
 def request_body(request: ModelRequest) -> dict[str, Any]:
@@ -220,7 +215,7 @@ class ResponsesClient:
         client = self._clients.get(origin)
         if client is None:
             # Loading the library and the certificates takes a while: not on the loop.
-            made = await anyio.to_thread.run_sync(_make_client, parts.scheme, parts.hostname, self._env)
+            made = await anyio.to_thread.run_sync(make_client, parts.scheme, parts.hostname, self._env)
             client = self._clients.setdefault(origin, made)
             if client is not made:
                 await made.aclose()
@@ -274,40 +269,12 @@ class ResponsesClient:
         return provider.bearer_token
 
     def _secrets(self, provider: Provider) -> list[str]:
-        values = [self._env.get(name, "").strip() for name in provider.env_http_headers.values()]
+        fixed = {**provider.http_headers, **provider.query_params}
+        values = [value for name, value in fixed.items() if _SECRET.search(name)]
+        values += [self._env.get(name, "").strip() for name in provider.env_http_headers.values()]
         values += [self._env.get(provider.env_key, "").strip()] if provider.env_key else []
-        values += [provider.bearer_token or "", *provider.http_headers.values(), *provider.query_params.values()]
+        values += [provider.bearer_token or ""]
         return [value for value in values if len(value) >= 8]
-
-
-def _make_client(scheme: str, host: str, env: Mapping[str, str]) -> httpx2.AsyncClient:
-    import ssl
-
-    import httpx2
-
-    # The environment is the caller's, not the process': the library must not look for itself (`trust_env`).
-    if scheme == "http":
-        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, but saves loading the certificates
-    elif env.get("SSL_CERT_FILE") or env.get("SSL_CERT_DIR"):
-        trust = ssl.create_default_context(cafile=env.get("SSL_CERT_FILE"), capath=env.get("SSL_CERT_DIR"))
-    else:
-        trust = httpx2.create_ssl_context(trust_env=False)
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=KEEP_ALIVE)
-    return httpx2.AsyncClient(verify=trust, proxy=_proxy(scheme, host, env), trust_env=False, limits=limits)
-
-
-def _proxy(scheme: str, host: str, env: Mapping[str, str]) -> str | None:
-    def named(name: str) -> str:
-        return env.get(name.lower()) or env.get(name.upper()) or ""
-
-    if host == "localhost" or host == "::1" or host.startswith("127."):
-        return None
-    for entry in named("no_proxy").split(","):
-        domain = entry.strip().partition(":")[0].lstrip(".")
-        if domain and (domain == "*" or host == domain or host.endswith(f".{domain}")):
-            return None
-    proxy = named(f"{scheme}_proxy") or named("all_proxy")
-    return (proxy if "://" in proxy else f"http://{proxy}") if proxy else None
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
