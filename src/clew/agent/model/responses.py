@@ -116,6 +116,10 @@ class ResponsesClient:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1.0):
                 await response.aclose()
 
+    def check(self, provider: Provider) -> None:
+        """Raise `KeyMissing` when the key that `provider` needs is not there."""
+        self._key(provider)
+
     async def close(self) -> None:
         """Close the kept connections; the client can be used again afterwards."""
         clients, self._clients = list(self._clients.values()), {}
@@ -257,16 +261,14 @@ class ResponsesClient:
         return headers
 
     def _key(self, provider: Provider) -> str | None:
-        if provider.env_key:
-            key = self._env.get(provider.env_key, "").strip()
-            if key:
-                return key
-            if provider.requires_key and not provider.bearer_token:
-                missing = KeyMissing(provider.env_key, provider.id)
-                if provider.env_key_instructions:
-                    missing.hint = provider.env_key_instructions
-                raise missing
-        return provider.bearer_token
+        # Configured providers carry their key. Only one that cannot do without is looked up here: `env_key` may be
+        # inherited by an endpoint that is not to get the key.
+        if provider.bearer_token or not provider.requires_key:
+            return provider.bearer_token
+        variable = provider.env_key or "OPENAI_API_KEY"
+        if key := self._env.get(variable, "").strip():
+            return key
+        raise KeyMissing(variable, provider.id, provider.env_key_instructions or "")
 
     def _secrets(self, provider: Provider) -> list[str]:
         fixed = {**provider.http_headers, **provider.query_params}
