@@ -7,11 +7,11 @@ in the order they were asked for, also when several processes share a home (the 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import anyio
 import anyio.abc
@@ -24,9 +24,11 @@ from clew.errors import BadRequest, ClewError, FolderGone, LogDamaged, Owner, Th
 from clew.events import TurnInput
 from clew.history.context import Context, rebuild
 from clew.history.lines import session_meta
-from clew.history.turns import TurnsPage, TurnView, turns_page
+from clew.history.metadata import read_meta
+from clew.history.turns import Turn as RecordedTurn
+from clew.history.turns import turns, turns_page
 from clew.ids import IdSource
-from clew.live import LiveThread
+from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
 from clew.settings import Overrides, Settings
 from clew.store.contracts import Catalog, Lease, ListQuery, LogStore, Page, SearchHit, ThreadSummary
@@ -39,6 +41,25 @@ _LOADED = 32
 
 _REMEMBERED = 512
 """How many ended turns can still be asked for by id."""
+
+
+class TurnView(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded turn as a person sees it; `items` are JSON objects with camelCase keys. Times in
+    seconds since 1970."""
+
+    id: str
+    status: Literal["completed", "interrupted", "failed", "inProgress"]
+    items: tuple[dict[str, Any], ...]
+    started_at: int | None = None
+    completed_at: int | None = None
+    error: str | None = None
+
+
+class TurnsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of turns, in the order asked for; `next_cursor` None means: there is no more."""
+
+    turns: tuple[TurnView, ...]
+    next_cursor: str | None = None
 
 
 class ThreadStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,18 +262,24 @@ class Threads:
             await turn.skip()
             return
         try:
-            context = self._new_context(thread) if new and not lease.existed else await self._load(thread.id)
-            recorded = context.recorded.settings(thread.defaults)
-            settings = thread.settings if new else thread.overrides.over(recorded)
-            self._check(thread.id, settings)
-            turn.notices = () if new else _widened(recorded, settings)
-            live = LiveThread(lease, context, settings, header=self._header(thread, settings) if new else None)
+            if new and not lease.existed:
+                settings = thread.settings
+                self._check(thread.id, settings)
+                header = await self._header(thread)
+                live = LiveThread(lease, Context(read_meta(as_record(header))), settings, header=header)
+            else:
+                context = await self._load(thread.id)
+                recorded = context.recorded.settings(thread.defaults)
+                settings = thread.overrides.over(recorded)
+                self._check(thread.id, settings)
+                turn.notices = (*_widened(recorded, settings), *context.recorded.notes)
+                live = LiveThread(lease, context, settings)
             turn.begin()
             result = await self._engine.run(
                 live, turn.input, turn_id=turn.turn_id, approver=turn.approver, emit=turn.emit, stop=turn.stop
             )
             thread.fresh = None
-            self._keep(thread.id, context, live.size)
+            self._keep(thread.id, live.context, live.size)
         finally:
             with anyio.CancelScope(shield=True):
                 await leasing.__aexit__(None, None, None)
@@ -264,29 +291,21 @@ class Threads:
             raise FolderGone(thread_id, settings.cwd)
         self._engine.check(settings)
 
-    def _new_context(self, thread: Thread) -> Context:
-        assert thread.fresh is not None
-        return Context.new(thread_id=thread.id, history_mode="paginated", window_id=thread.fresh.window_id)
-
-    def _header(self, thread: Thread, settings: Settings) -> Callable[[], Awaitable[Line]]:
-        fresh = thread.fresh
+    async def _header(self, thread: Thread) -> Line:
+        fresh, settings = thread.fresh, thread.settings
         assert fresh is not None
-
-        async def header() -> Line:
-            origin = await self._engine.origin(settings)
-            return session_meta(
-                thread_id=thread.id,
-                timestamp=utc_stamp(fresh.created),
-                settings=settings,
-                base_instructions=origin.base_instructions,
-                window_id=fresh.window_id,
-                source=fresh.source,
-                originator=fresh.originator,
-                version=self._version,
-                git=origin.git,
-            )
-
-        return header
+        origin = await self._engine.origin(settings)
+        return session_meta(
+            thread_id=thread.id,
+            timestamp=utc_stamp(fresh.created),
+            settings=settings,
+            base_instructions=origin.base_instructions,
+            window_id=fresh.window_id,
+            source=fresh.source,
+            originator=fresh.originator,
+            version=self._version,
+            git=origin.git,
+        )
 
     async def _load(self, thread_id: str) -> Context:
         """The thread's context: as kept, if its log did not grow since, else rebuilt from the log. Loaded once,
@@ -336,20 +355,34 @@ class Threads:
     async def read(
         self, reference: str, *, cursor: str | None = None, limit: int = 25, newest_first: bool = False
     ) -> TurnsPage:
-        """A page of recorded turns with their items."""
+        """A page of recorded turns with their items. Pages from the end of a paginated thread cost what they show."""
+        if not 1 <= limit <= 1000:
+            raise BadRequest("limit", "give a number from 1 to 1000")
         summary = await self.summary(reference)
+        return await anyio.to_thread.run_sync(self._page, summary.id, cursor, limit, newest_first)
 
-        def page() -> TurnsPage:
-            return turns_page(
-                self._logs.read_back(summary.id),
-                self._logs.head(summary.id),
-                cursor=cursor,
+    def _page(self, thread_id: str, cursor: str | None, limit: int, newest_first: bool) -> TurnsPage:
+        meta = read_meta(self._logs.head(thread_id))
+        live = self._live_turn(thread_id)
+        if newest_first and meta.history_mode == "paginated":
+            found = turns_page(
+                self._logs.read_back(thread_id),
                 limit=limit,
-                newest_first=newest_first,
-                live=self._live_turn(summary.id),
+                before=cursor,
+                subagent_start=meta.subagent_start,
+                live=live,
             )
-
-        return await anyio.to_thread.run_sync(page)
+            return _turns_page(found.turns, more=found.more)
+        every = turns(self._logs.read(thread_id), meta.history_mode, subagent_start=meta.subagent_start, live=live)
+        if newest_first:
+            every.reverse()
+        start = 0
+        if cursor is not None:
+            place = next((number for number, turn in enumerate(every) if turn.id == cursor), None)
+            if place is None:
+                raise BadRequest("cursor", "this is no cursor of an earlier page")
+            start = place + 1
+        return _turns_page(every[start : start + limit], more=len(every) > start + limit)
 
     def _live_turn(self, thread_id: str) -> str | None:
         running = self.running(thread_id)
@@ -427,6 +460,21 @@ class Threads:
         if queue.running is not None:
             return queue.running
         return queue.waiting[0][1] if queue.waiting else None
+
+
+def _turns_page(found: Sequence[RecordedTurn], *, more: bool) -> TurnsPage:
+    views = tuple(
+        TurnView(
+            id=turn.id,
+            status=turn.status,
+            items=turn.items,
+            started_at=turn.started_at,
+            completed_at=turn.completed_at,
+            error=turn.error.message if turn.error is not None else None,
+        )
+        for turn in found
+    )
+    return TurnsPage(turns=views, next_cursor=views[-1].id if more and views else None)
 
 
 async def _unless_stopped(leasing: AbstractAsyncContextManager[Lease], stop: anyio.Event) -> Lease | None:

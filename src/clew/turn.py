@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
@@ -54,7 +54,7 @@ class Turn:
         return self._listen()
 
     @asynccontextmanager
-    async def _listen(self) -> AsyncIterator[AsyncIterator[Event]]:
+    async def _listen(self) -> AsyncGenerator[AsyncIterator[Event]]:
         send, receive = anyio.create_memory_object_stream[Event](math.inf)
         for event in self._history:
             send.send_nowait(event)

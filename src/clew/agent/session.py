@@ -37,8 +37,7 @@ from clew.agent.model.contracts import TextDelta as ModelText
 from clew.agent.model.retries import StreamRetries
 from clew.agent.prompt import user_content
 from clew.agent.surroundings import Surroundings, changed, initial
-from clew.agent.tools.contracts import ToolCall, ToolContext, ToolOutcome
-from clew.agent.tools.toolbox import ToolBox
+from clew.agent.tools import Finished, ToolBox, ToolCall, ToolContext, ToolOutcome
 from clew.clock import Clock
 from clew.config.providers import Provider
 from clew.engine import Approver, Emit, Live
@@ -189,25 +188,24 @@ class TurnRun:
         now = self._bench.clock.now()
         live, context = self._live, self._live.context
         lines = self._lines.started(now=now, trigger=self._turn.trigger, context_window=self._bench.window.usable)
+        state: dict[str, Any] | None = None
+        patch: dict[str, Any] | None = None
         if context.baseline is None or context.world_state is None:
             messages, state = initial(self._bench.surroundings)
-            patch = None
         else:
-            messages, patch = changed(self._bench.surroundings, context.world_state, context.recorded)
-            state = None
-        messages = [{"type": "message", "id": self._id("msg"), **message} for message in messages]
-        changed_settings = context.baseline is None or not context.recorded.same_as(live.settings)
+            messages, patch = changed(self._bench.surroundings, context.world_state)
         lines += self._lines.context(
-            live.settings, messages, state=state, patch=patch, settings_changed=changed_settings
+            live.settings,
+            [self._with_id(message) for message in messages],
+            state=state,
+            patch=patch,
+            settings_changed=live.fresh or context.recorded.settings(live.settings) != live.settings,
         )
         content = await anyio.to_thread.run_sync(user_content, self._turn)
-        prompt = {"type": "message", "id": self._id("msg"), "role": "user", "content": content}
+        prompt = self._with_id({"type": "message", "role": "user", "content": content})
         item_id = self._bench.ids.uuid7()
         lines += self._lines.user_message(prompt, self._turn, item_id=item_id, now=now)
         await live.record(lines)
-        for item in [*messages, prompt]:
-            context.add(item)
-        context.settle(live.settings, self._turn_id, state=state, patch=patch)
         shown: list[dict[str, Any]] = [{"type": "text", "text": self._turn.text}]
         shown += [{"type": "image", "url": url} for url in self._turn.images]
         shown += [{"type": "localImage", "path": path} for path in self._turn.local_images]
@@ -243,7 +241,7 @@ class TurnRun:
             retries = self._new_retries()
 
     def _new_retries(self) -> StreamRetries:
-        return StreamRetries(self._bench.provider.stream_max_retries)
+        return StreamRetries(self._bench.provider)
 
     def _request(self, items: list[dict[str, Any]], *, kind: Literal["turn", "compaction"]) -> ModelRequest:
         live, settings = self._live, self._live.settings
@@ -268,14 +266,13 @@ class TurnRun:
 
     async def _step(self) -> bool:
         """One request and the calls it leads to. Gives whether another request must follow."""
-        items = self._live.context.request_items(openai=self._bench.provider.name == "OpenAI")
         response = _Response()
         broken: ModelError | None = None
         fatal: list[BaseException] = []
         async with anyio.create_task_group() as calls:
             with self._stoppable():
                 try:
-                    async with aclosing(self._bench.model.stream(self._request(items, kind="turn"))) as stream:
+                    async with aclosing(self._bench.model.stream(self._request(self._items(), kind="turn"))) as stream:
                         async for event in stream:
                             await self._heard(event, response, calls, fatal)
                 except ModelError as error:
@@ -331,7 +328,6 @@ class TurnRun:
         await self._live.record(
             self._lines.model_item(item, now=self._bench.clock.now()), durable=call_kind is not None
         )
-        self._live.context.add(item)
         if call_kind is not None:
             response.called = True
             call = ToolCall(
@@ -352,16 +348,15 @@ class TurnRun:
         await self._emit(ItemCompleted(self._turn_id, shown))
 
     async def _answer(self, call: ToolCall, calls: anyio.abc.TaskGroup, fatal: list[BaseException]) -> None:
-        started = self._bench.clock.now()
         try:
             outcome = await self._bench.tools.run(call, self._tool_context)
-            await self._record_output(call, outcome, started)
+            await self._record_output(call, outcome)
         except ClewError as error:
             # Raised here it would come out of the task group as a group, and the other calls would go on unrecorded.
             fatal.append(error)
             calls.cancel_scope.cancel()
 
-    async def _record_output(self, call: ToolCall, outcome: ToolOutcome, started: float) -> None:
+    async def _record_output(self, call: ToolCall, outcome: ToolOutcome) -> None:
         kind, prefix = _OUTPUTS[call.kind]
         output: dict[str, Any] = {
             "type": kind,
@@ -369,15 +364,23 @@ class TurnRun:
             "call_id": call.call_id,
             "output": outcome.output,
         }
-        lines = self._lines.tool_output(
-            output, outcome.item, started=started, now=self._bench.clock.now(), stdout=outcome.stdout
-        )
+        lines = [self._lines.response_item(output)]
+        if outcome.finished is not None:
+            # People see the item before the model sees the output, as in Codex' own order.
+            lines = [*self._finished_lines(outcome.finished), *lines]
         await self._live.record(lines, durable=False)
-        self._live.context.add(output)
-        if outcome.item is not None:
-            await self._emit(ItemCompleted(self._turn_id, outcome.item))
         if outcome.aborted:
             self._stop.set()
+
+    def _finished_lines(self, done: Finished) -> list[Line]:
+        # A command that an earlier turn left running may end in this one; its item belongs to the turn it began in.
+        owner = msgspec.structs.replace(self._lines, turn_id=done.turn_id)
+        return owner.finished(done.recorded, started_ms=done.started_at_ms, completed_ms=done.completed_at_ms)
+
+    async def _collect(self) -> list[Line]:
+        """What became of commands that were left running."""
+        ended = await self._bench.tools.collect(self._tool_context)
+        return [line for done in ended for line in self._finished_lines(done)]
 
     async def _account(self, completed: Completed | None) -> None:
         """Record the token counts of a step; the record also makes everything of the step durable."""
@@ -387,18 +390,18 @@ class TurnRun:
             await self._live.record([])
             return
         self._usage = self._usage.plus(usage)
-        context.count(usage)
+        total = context.usage.plus(usage)
         window = self._bench.window.usable
         await self._live.record(
             self._lines.usage(
                 completed.response_id,
                 last=usage,
                 turn=self._usage,
-                total=context.usage_total,
+                total=total,
                 context_window=window,
             )
         )
-        await self._emit(UsageUpdated(self._turn_id, usage, context.usage_total, window))
+        await self._emit(UsageUpdated(self._turn_id, usage, total, window))
 
     # -- compaction
 
@@ -408,27 +411,29 @@ class TurnRun:
         await self._emit(ItemStarted(self._turn_id, shown))
         context, settings = self._live.context, self._live.settings
         messages, state = initial(self._bench.surroundings)
-        compaction: Compaction | None = None
+        made: list[Compaction] = []
         with self._stoppable():
             compaction = await summarise(
                 self._bench.model,
-                context.request_items(openai=self._bench.provider.name == "OpenAI"),
+                self._items(),
                 lambda items: self._request(items, kind="compaction"),
                 prompt=settings.compact_prompt or self._bench.compact_prompt,
-                context_messages=[{"type": "message", "id": self._id("msg"), **message} for message in messages],
-                summary_id=self._id("msg"),
+                context_messages=[self._with_id(message) for message in messages],
+                new_id=lambda: self._id("msg"),
                 retries=self._new_retries(),
             )
-        if compaction is None:
-            return
-        window = context.next_window(self._bench.ids.uuid7())
+            made.append(compaction)
+        if not made:
+            return  # the turn was stopped meanwhile
+        compaction = made[0]
+        window = context.window
         lines: list[Line] = self._lines.compacted(
             compaction.message,
             compaction.replacement,
-            window_number=window.number,
-            first_window_id=window.first_id,
-            previous_window_id=window.previous_id,
-            window_id=window.id or "",
+            window_number=window.number + 1,
+            first_window_id=window.first_id or window.id,
+            previous_window_id=window.id,
+            window_id=self._bench.ids.uuid7(),
             state=state,
             settings=settings,
             item_id=shown.id,
@@ -436,8 +441,6 @@ class TurnRun:
             now=self._bench.clock.now(),
         )
         await self._live.record(lines)
-        context.replace(compaction.replacement, window=window)
-        context.settle(settings, self._turn_id, state=state, patch=None)
         await self._emit(ItemCompleted(self._turn_id, shown))
 
     # -- ends
@@ -445,7 +448,8 @@ class TurnRun:
     async def _completed(self, error: ModelError | None) -> TurnResult:
         now = self._bench.clock.now()
         failed = TurnError(error.message, error.kind) if error is not None else None
-        lines = self._lines.completed(
+        lines = await self._collect()
+        lines += self._lines.completed(
             None if error is not None else self._last_message,
             started=self._started,
             now=now,
@@ -453,7 +457,6 @@ class TurnRun:
             error=failed,
         )
         await self._live.record(lines)
-        self._live.context.end_turn()
         return TurnResult(
             thread_id=self._live.thread_id,
             turn_id=self._turn_id,
@@ -464,15 +467,12 @@ class TurnRun:
         )
 
     async def _interrupted(self) -> TurnResult:
-        marker = {
-            "type": "message",
-            "id": self._id("msg"),
-            "role": "user",
-            "content": [{"type": "input_text", "text": _MARKER}],
-        }
-        await self._live.record(self._lines.aborted(marker, started=self._started, now=self._bench.clock.now()))
-        self._live.context.add(marker)
-        self._live.context.end_turn()
+        marker = self._with_id(
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": _MARKER}]}
+        )
+        lines = await self._collect()
+        lines += self._lines.aborted(marker, started=self._started, now=self._bench.clock.now())
+        await self._live.record(lines)
         return TurnResult(
             thread_id=self._live.thread_id,
             turn_id=self._turn_id,
@@ -483,6 +483,12 @@ class TurnRun:
 
     def _id(self, prefix: str) -> str:
         return f"{prefix}_{self._bench.ids.uuid7()}"
+
+    def _with_id(self, message: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "message", "id": self._id("msg"), **message}
+
+    def _items(self) -> list[dict[str, Any]]:
+        return self._live.context.request_items(openai=self._bench.provider.name == "OpenAI")
 
 
 class _Response:

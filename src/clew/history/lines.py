@@ -7,13 +7,11 @@ Pure: every id and every moment comes from the caller.
 
 from __future__ import annotations
 
-import shlex
 from typing import Any, Literal, cast
-from urllib.parse import quote
 
 import msgspec
 
-from clew.events import Item, TurnError, TurnInput, Usage
+from clew.events import TurnError, TurnInput, Usage
 from clew.rollout.envelope import Line
 from clew.settings import Sandbox, SandboxMode, Settings
 
@@ -267,30 +265,25 @@ class TurnLines(msgspec.Struct, frozen=True, kw_only=True):
         line = self.response_item(item)
         return [line] if visible is None else [visible, line]
 
-    def tool_output(
-        self, output: dict[str, Any], shown: Item | None, *, started: float, now: float, stdout: str = ""
-    ) -> list[Line]:
-        """The output of a call, and the finished item (a command, a patch) that people see."""
-        lines: list[Line] = []
-        if shown is not None:
-            if self.mode == "paginated":
-                item = _stored_item(shown, stdout)
-                lines.append(self._item_completed(item, int(started * 1000), int(now * 1000)))
-            elif shown.type == "fileChange":
-                stored = _stored_item(shown, stdout)
-                lines.append(
-                    self._event(
-                        "patch_apply_end",
-                        call_id=shown.id,
-                        turn_id=self.turn_id,
-                        stdout=stored["stdout"],
-                        stderr=stored["stderr"],
-                        success=stored["status"] == "completed",
-                        changes=stored["changes"],
-                        status=stored["status"],
-                    )
-                )
-        return [*lines, self.response_item(output)]
+    def finished(self, shown: dict[str, Any], *, started_ms: int, completed_ms: int) -> list[Line]:
+        """A command or a patch that is over, in the log's own spelling, as people see it. Legacy files have no record
+        of commands."""
+        if self.mode == "paginated":
+            return [self._item_completed(shown, started_ms, completed_ms)]
+        if shown.get("type") != "FileChange":
+            return []
+        return [
+            self._event(
+                "patch_apply_end",
+                call_id=shown.get("id"),
+                turn_id=self.turn_id,
+                stdout=shown.get("stdout") or "",
+                stderr=shown.get("stderr") or "",
+                success=shown.get("status") == "completed",
+                changes=shown.get("changes") or {},
+                status=shown.get("status"),
+            )
+        ]
 
     def usage(
         self, response_id: str, *, last: Usage, turn: Usage, total: Usage, context_window: int | None
@@ -403,48 +396,3 @@ def _parts(value: Any) -> list[str]:
 def _texts(value: Any, kind: str) -> str:
     parts = cast("list[dict[str, Any]]", value) if isinstance(value, list) else []
     return "".join(str(part.get("text", "")) for part in parts if part.get("type") == kind)
-
-
-def _stored_item(shown: Item, stdout: str) -> dict[str, Any]:
-    """An item as people see it, in the spelling of the log."""
-    fields = shown.fields
-    if shown.type == "commandExecution":
-        command = fields.get("command") or ""
-        argv = list(cast("list[str]", command)) if isinstance(command, list) else shlex.split(str(command))
-        duration = float(fields.get("durationMs") or 0) / 1000
-        return {
-            "type": "CommandExecution",
-            "id": shown.id,
-            "process_id": fields.get("processId"),
-            "command": argv,
-            "cwd": f"file://{quote(str(fields.get('cwd') or '/'))}",
-            "parsed_cmd": [{"type": "unknown", "cmd": argv[-1] if argv else ""}],
-            "source": "unified_exec_startup",
-            "status": fields.get("status") or "completed",
-            "aggregated_output": fields.get("aggregatedOutput") or "",
-            "exit_code": fields.get("exitCode") if fields.get("exitCode") is not None else -1,
-            "duration": {"secs": int(duration), "nanos": int(duration % 1 * 1_000_000_000)},
-        }
-    if shown.type == "fileChange":
-        changes: dict[str, Any] = {}
-        for change in cast("list[dict[str, Any]]", fields.get("changes") or []):
-            changes[str(change["path"])] = _stored_change(change)
-        return {
-            "type": "FileChange",
-            "id": shown.id,
-            "changes": changes,
-            "status": fields.get("status") or "completed",
-            "stdout": stdout,
-            "stderr": "",
-        }
-    return {"type": shown.type[:1].upper() + shown.type[1:], "id": shown.id, **fields}
-
-
-def _stored_change(change: dict[str, Any]) -> dict[str, Any]:
-    kind = change.get("kind")
-    name = cast("dict[str, Any]", kind).get("type") if isinstance(kind, dict) else kind
-    diff = str(change.get("diff") or "")
-    if name in ("add", "delete"):
-        return {"type": name, "content": diff}
-    move = cast("dict[str, Any]", kind).get("move_path") if isinstance(kind, dict) else None
-    return {"type": "update", "unified_diff": diff, "move_path": move}

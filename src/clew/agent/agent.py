@@ -1,0 +1,98 @@
+"""The native engine: puts together what a turn works with, and keeps what outlives a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from clew.agent.instructions import BASE_INSTRUCTIONS, COMPACT_PROMPT
+from clew.agent.model import Models
+from clew.agent.repository import git_info
+from clew.agent.session import TurnRun, Window, Workbench
+from clew.agent.surroundings import Surroundings
+from clew.agent.tools import ToolBox
+from clew.agent.tools.toolbox import find_shell
+from clew.clock import Clock
+from clew.config import Config
+from clew.engine import Approver, Emit, Live, Origin
+from clew.events import Notice, TurnInput, TurnResult
+from clew.ids import IdSource
+from clew.settings import Settings
+
+__all__ = ["Agent"]
+
+_DEFAULT_WINDOW = 272_000
+"""Tokens of the window of a model nothing is known about."""
+
+
+class Agent:
+    """Runs turns with the configured models and clew's own tools (see `clew.engine.Engine`).
+
+    Commands that a turn left running, and approvals given for the session, belong to their thread and live as long as
+    this object.
+    """
+
+    def __init__(self, config: Config, models: Models, *, env: Mapping[str, str], clock: Clock, ids: IdSource) -> None:
+        self._config = config
+        self._models = models
+        self._env = env
+        self._clock = clock
+        self._ids = ids
+        self._shell = find_shell(env)
+        self._tools = ToolBox(env, shell=self._shell)
+
+    def check(self, settings: Settings) -> None:
+        self._models.check(self._config.provider(settings.provider))
+
+    async def origin(self, settings: Settings) -> Origin:
+        git = await git_info(settings.cwd)
+        return Origin(settings.base_instructions or BASE_INSTRUCTIONS, git or None)
+
+    async def run(
+        self, live: Live, turn: TurnInput, *, turn_id: str, approver: Approver, emit: Emit, stop: anyio.Event
+    ) -> TurnResult:
+        settings = live.settings
+        provider = self._config.provider(settings.provider)
+        surroundings = await anyio.to_thread.run_sync(
+            partial(
+                Surroundings.gather,
+                settings,
+                codex_home=self._config.codex_home,
+                clock=self._clock,
+                shell=self._shell,
+                env=self._env,
+                project_doc_max_bytes=self._config.project_doc_max_bytes,
+                project_doc_fallback_filenames=self._config.project_doc_fallback_filenames,
+                project_root_markers=self._config.project_root_markers,
+            )
+        )
+        bench = Workbench(
+            provider=provider,
+            model=self._models.of(provider),
+            tools=self._tools,
+            window=self._window(),
+            surroundings=surroundings,
+            base_instructions=settings.base_instructions or BASE_INSTRUCTIONS,
+            compact_prompt=COMPACT_PROMPT,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        for notice in surroundings.notices:
+            await emit(Notice(turn_id, notice))
+        run = TurnRun(bench, live, turn, turn_id=turn_id, approver=approver, emit=emit, stop=stop)
+        return await run.run()
+
+    async def close(self) -> None:
+        """Kill what turns left running."""
+        await self._tools.close()
+
+    def _window(self) -> Window:
+        size = self._config.model_context_window or _DEFAULT_WINDOW
+        usable = size * 95 // 100
+        compact_at = min(size * 90 // 100, usable)
+        if self._config.model_auto_compact_token_limit:
+            compact_at = min(compact_at, self._config.model_auto_compact_token_limit)
+        return Window(size, usable, compact_at)

@@ -1,0 +1,77 @@
+"""The composition root: the one place that knows which implementation stands behind each contract."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from clew.agent import Agent
+from clew.agent.model import ModelClient, Models
+from clew.clock import Clock, SystemClock, utc_stamp
+from clew.config import OFFLINE, Config
+from clew.errors import Owner
+from clew.ids import IdSource, SystemIds
+from clew.rollout import FailPoints, FileSystem, RealFileSystem
+from clew.store import LocalStore
+from clew.threads import Threads
+
+__all__ = ["open_threads"]
+
+
+@asynccontextmanager
+async def open_threads(
+    config: Config,
+    env: Mapping[str, str],
+    *,
+    program: str = "clew",
+    clients: Mapping[str, ModelClient] | None = None,
+    fs: FileSystem | None = None,
+    clock: Clock | None = None,
+    ids: IdSource | None = None,
+    fail: FailPoints | None = None,
+) -> AsyncGenerator[Threads]:
+    """The threads of the configured homes, with clew's own agent behind them; closes everything on exit.
+
+    `env` is what commands inherit and where API keys are looked up. `program` names this process to others that find
+    a thread held (`clew mcp`, `clew exec`). The rest stands in for the real parts in tests.
+    """
+    clock = clock or SystemClock()
+    ids = ids or SystemIds(clock)
+    known = version("clew")
+    owner = Owner(program=program, pid=os.getpid(), host=socket.gethostname(), since=utc_stamp(clock.now()))
+    store = LocalStore(
+        fs or RealFileSystem(),
+        config.codex_home,
+        config.clew_home,
+        clock=clock,
+        ids=ids,
+        owner=owner,
+        fail=fail or FailPoints(),
+    )
+    models = Models(env, clients if clients is not None else {OFFLINE: _offline_model()})
+    agent = Agent(config, models, env=env, clock=clock, ids=ids)
+    try:
+        async with Threads(
+            store,
+            store.catalog,
+            agent,
+            owner=owner,
+            clock=clock,
+            ids=ids,
+            version=known,
+            busy_wait=config.server.busy_wait_seconds,
+        ) as threads:
+            yield threads
+    finally:
+        await models.close()
+        store.close()
+
+
+def _offline_model() -> ModelClient:
+    # Shipped for newcomers and tests alike; imported only where somebody may use it.
+    from clew.testing.offline import OfflineModel
+
+    return OfflineModel()

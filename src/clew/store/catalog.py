@@ -1,0 +1,315 @@
+"""Finding threads in a Codex home by looking at the disk: names, heads of files, and texts.
+
+The disk decides what exists. A thread that is damaged is listed with its error.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import msgspec
+
+from clew.clock import Clock, utc_stamp
+from clew.errors import AmbiguousName, BadRequest, ClewError, Owner, ThreadNotFound
+from clew.history.contextual import is_contextual
+from clew.history.payload import object_from, part_texts
+from clew.history.summary import summarise_head
+from clew.rollout import (
+    FailPoints,
+    Home,
+    NameIndex,
+    Record,
+    RolloutFile,
+    ThreadFiles,
+    WriterLock,
+    canonical_id,
+    read_head,
+    read_saved_sessions,
+    read_thread,
+)
+from clew.store.contracts import ListQuery, Page, SearchHit, ThreadSummary
+
+__all__ = ["HomeCatalog"]
+
+_SHORTEST_PREFIX = 8
+_BEFORE, _AFTER = 48, 96
+"""Characters of a snippet before and after what was found."""
+
+_Key = tuple[str, str]
+
+
+class HomeCatalog:
+    """The threads of one home, read from its files at every call."""
+
+    def __init__(self, home: Home, clew_home: Path, *, owner: Owner, clock: Clock, fail: FailPoints) -> None:
+        self._home = home
+        self._clew_home = clew_home
+        self._owner = owner
+        self._clock = clock
+        self._fail = fail
+        self._names = NameIndex(home)
+
+    # -- one of them
+
+    def get(self, thread_id: str) -> ThreadSummary:
+        return self._summary(self._files(thread_id), self._names.name_of(thread_id))
+
+    def _files(self, thread_id: str) -> ThreadFiles:
+        files = self._home.find(thread_id)
+        if files is None:
+            raise ThreadNotFound(thread_id)
+        return files
+
+    def resolve(self, reference: str) -> ThreadSummary:
+        wanted = reference.strip()
+        if canonical_id(wanted) is not None:
+            return self.get(wanted)
+        if not wanted or "/" in wanted or "\\" in wanted:
+            raise ThreadNotFound(reference)
+        if wanted == "last":
+            page = self.list(ListQuery(limit=1))
+            if not page.threads:
+                raise ThreadNotFound(reference)
+            return page.threads[0]
+        named = self._called(wanted)
+        if len(named) == 1:
+            return self.get(named[0])
+        if named:
+            raise AmbiguousName(reference, named)
+        prefixed = self._beginning_with(wanted.lower())
+        if len(prefixed) == 1:
+            return self.get(prefixed[0])
+        if prefixed:
+            raise AmbiguousName(reference, prefixed)
+        raise ThreadNotFound(reference)
+
+    def _called(self, name: str) -> list[str]:
+        """The threads that have this name now and exist; a saved name counts where no thread is called so."""
+        found = [thread_id for thread_id in self._names.resolve(name) if self._home.find(thread_id) is not None]
+        if found:
+            return found
+        return [
+            thread_id
+            for entry in read_saved_sessions(self._home)
+            if entry.name == name
+            and (thread_id := canonical_id(entry.conversation_id)) is not None
+            and self._home.find(thread_id) is not None
+        ]
+
+    def _beginning_with(self, prefix: str) -> list[str]:
+        if len(prefix) < _SHORTEST_PREFIX or not set(prefix) <= set("0123456789abcdef-"):
+            return []
+        return sorted({file.thread_id for file in self._home.files() if file.thread_id.startswith(prefix)})
+
+    # -- many of them
+
+    def list(self, query: ListQuery) -> Page:
+        """A page. Reads the names in the folders, and the heads of the files that come into the page."""
+        if not 1 <= query.limit <= 1000:
+            raise BadRequest("limit", "give a number from 1 to 1000")
+        after = _read_cursor(query.cursor)
+        names = self._names.names()
+        key = _updated_key if query.sort == "updated" else _created_key
+        threads = sorted(self._home.threads(), key=key, reverse=not query.ascending)
+        found: list[ThreadSummary] = []
+        last: _Key | None = None
+        for files in threads:
+            place = key(files)
+            if after is not None and not (place > after if query.ascending else place < after):
+                continue
+            if query.archived is not None and files.archived != query.archived:
+                continue
+            if len(found) == query.limit:
+                # There is one more that may fit: the next page will tell.
+                return Page(threads=tuple(found), next_cursor=_cursor(last))
+            summary = self._summary(files, names.get(files.thread_id))
+            if _fits(summary, query):
+                found.append(summary)
+                last = place
+        return Page(threads=tuple(found))
+
+    def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
+        """Reads every thread until enough are found."""
+        wanted = text.strip().casefold()
+        names = self._names.names()
+        hits: list[SearchHit] = []
+        for files in sorted(self._home.threads(), key=_updated_key, reverse=True):
+            if archived is not None and files.archived != archived:
+                continue
+            name = names.get(files.thread_id)
+            found = _found_in("title", name or "", wanted) or self._found_within(files, wanted)
+            if found is None:
+                continue
+            hits.append(SearchHit(thread=self._summary(files, name), where=found[0], snippet=found[1]))
+            if len(hits) == limit:
+                break
+        return hits
+
+    def _found_within(self, files: ThreadFiles, wanted: str) -> tuple[_Where, str] | None:
+        try:
+            for record in read_thread(self._home, files):
+                if not isinstance(record, Record):
+                    continue
+                for where, said in _said(record):
+                    if (found := _found_in(where, said, wanted)) is not None:
+                        return found
+        except (ClewError, OSError):
+            return None  # it cannot be read, so nothing can be found in it; a list shows it with its error
+        return None
+
+    def _summary(self, files: ThreadFiles, name: str | None) -> ThreadSummary:
+        current = files.current
+        # The name tells the same moment as the metadata, to the second, also when they cannot be read.
+        basics: dict[str, Any] = {
+            "id": files.thread_id,
+            "path": str(current.plain_path),
+            "archived": files.archived,
+            "created_at": _created_at(files),
+            "updated_at": utc_stamp(current.mtime_ns / 1_000_000_000),
+            "size": current.size,
+            "name": name,
+        }
+        try:
+            told = summarise_head(read_head(self._home, current), self._beginning(files))
+        except (ClewError, OSError) as error:
+            return ThreadSummary(**basics, error=str(error))
+        meta = told.meta
+        return ThreadSummary(
+            **basics,
+            preview=told.preview,
+            cwd=told.cwd,
+            source=meta.source,
+            provider=meta.provider,
+            model=told.model,
+            cli_version=meta.cli_version,
+            branch=meta.branch,
+            history_mode=meta.history_mode,
+            parent_id=meta.parent_id,
+            forked_from=meta.forked_from,
+        )
+
+    def _beginning(self, files: ThreadFiles) -> Iterator[Record]:
+        return (record for record in read_thread(self._home, files) if isinstance(record, Record))
+
+    # -- changing them
+
+    def rename(self, thread_id: str, name: str | None) -> None:
+        self._names.rename(self._files(thread_id).thread_id, name, self._clock, self._fail)
+
+    def archive(self, thread_id: str) -> ThreadSummary:
+        return self._moved(thread_id, lambda file: self._home.archived_sessions, archived=True)
+
+    def unarchive(self, thread_id: str) -> ThreadSummary:
+        return self._moved(thread_id, lambda file: self._home.dated_folder(file.name), archived=False)
+
+    def _moved(self, thread_id: str, folder: Callable[[RolloutFile], Path], *, archived: bool) -> ThreadSummary:
+        """Move all files of a thread, oldest segment first, so that the newest never stands without its base's
+        neighbour; done under the writer lock."""
+        fs = self._home.fs
+        lock = WriterLock.acquire(self._home, self._clew_home, self._files(thread_id).thread_id, self._owner)
+        try:
+            for file in self._files(thread_id).segments:
+                if file.archived == archived:
+                    continue
+                target = folder(file)
+                fs.make_folder(target)
+                fs.rename(file.path, target / file.path.name)
+                self._fail.hit("after_rename")
+                fs.sync_folder(target)
+                fs.sync_folder(file.path.parent)
+                if not archived:
+                    fs.set_mtime(target / file.path.name, int(self._clock.now() * 1_000_000_000))
+        finally:
+            lock.release()
+        return self.get(thread_id)
+
+
+_Where = Literal["title", "user", "agent"]
+
+
+def _updated_key(files: ThreadFiles) -> _Key:
+    return f"{files.current.mtime_ns:020d}", files.thread_id
+
+
+def _created_key(files: ThreadFiles) -> _Key:
+    return files.segments[0].name.stamp, files.thread_id
+
+
+def _created_at(files: ThreadFiles) -> str:
+    when = files.segments[0].name.time
+    if when is None:
+        return utc_stamp(files.current.mtime_ns / 1_000_000_000)
+    return utc_stamp(when.timestamp())
+
+
+def _cursor(place: _Key | None) -> str | None:
+    if place is None:
+        return None
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
+
+
+def _read_cursor(cursor: str | None) -> _Key | None:
+    if cursor is None:
+        return None
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[str, str])
+    except (ValueError, msgspec.DecodeError) as error:
+        raise BadRequest("cursor", "this is no cursor of an earlier page") from error
+
+
+def _fits(summary: ThreadSummary, query: ListQuery) -> bool:
+    if query.cwd is not None and not _below(summary.cwd, query.cwd):
+        return False
+    if query.sources and summary.source not in query.sources:
+        return False
+    if query.since is not None and _moment(summary.updated_at) < _moment(query.since):
+        return False
+    if query.until is not None and _moment(summary.updated_at) > _moment(query.until):
+        return False
+    if query.text is not None:
+        wanted = query.text.casefold()
+        return wanted in (summary.name or "").casefold() or wanted in (summary.preview or "").casefold()
+    return True
+
+
+def _below(cwd: str | None, folder: str) -> bool:
+    if cwd is None:
+        return False
+    return PurePosixPath(os.path.normpath(cwd)).is_relative_to(os.path.normpath(folder))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadRequest("since/until", f"{text!r} is no RFC 3339 time") from error
+    return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def _found_in(where: _Where, text: str, wanted: str) -> tuple[_Where, str] | None:
+    at = text.casefold().find(wanted) if text else -1
+    if at < 0:
+        return None
+    snippet = " ".join(text[max(0, at - _BEFORE) : at + len(wanted) + _AFTER].split())
+    return where, snippet
+
+
+def _said(record: Record) -> Iterator[tuple[_Where, str]]:
+    """What a user or an agent said in a line."""
+    if record.type != "response_item":
+        return
+    item = object_from(record.payload)
+    if item is None or item.get("type") != "message":
+        return
+    role = item.get("role")
+    if role == "assistant":
+        for text in part_texts(item.get("content")):
+            yield "agent", text
+    elif role == "user" and not is_contextual(item):
+        for text in part_texts(item.get("content")):
+            yield "user", text

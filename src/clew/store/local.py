@@ -1,0 +1,204 @@
+"""Threads in Codex' own files: the store that the default installation uses.
+
+Reading needs no lease and never changes a file. Writing takes Codex' own writer lock, so that either program keeps the
+other out; the lock is held for one turn, not for as long as a thread is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from clew.clock import Clock
+from clew.errors import Owner, StaleLease, ThreadArchived, ThreadBusy, ThreadNotFound
+from clew.ids import IdSource
+from clew.rollout import (
+    FailPoints,
+    FileSystem,
+    GroupCommitter,
+    Home,
+    Line,
+    LogWriter,
+    Record,
+    Skipped,
+    ThreadFiles,
+    WriterLock,
+    acquire_waiting,
+    lock_holder,
+    materialise,
+    read_head,
+    read_thread,
+    read_thread_back,
+)
+from clew.store.branch import fork_lines
+from clew.store.catalog import HomeCatalog
+from clew.store.contracts import Lease
+
+__all__ = ["LocalStore"]
+
+
+class _LocalLease:
+    def __init__(self, lock: WriterLock, writer: LogWriter, committer: GroupCommitter, *, existed: bool) -> None:
+        self._lock = lock
+        self._writer = writer
+        self._committer = committer
+        self._over = False
+        self.thread_id = lock.thread_id
+        self.existed = existed
+
+    async def append(self, lines: Sequence[Line], *, durable: bool = True) -> int:
+        if self._over:
+            raise StaleLease(self.thread_id)
+        return await self._committer.append(self._writer, lines, durable=durable)
+
+    async def end(self) -> None:
+        self._over = True
+        try:
+            await self._committer.close_writer(self._writer)
+        finally:
+            await anyio.to_thread.run_sync(self._lock.release)
+
+
+class LocalStore:
+    """The logs and the catalog of one Codex home. `clew_home` holds what the logs have no room for; `owner` is this
+    process, as others see it while it moves files."""
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        codex_home: Path,
+        clew_home: Path,
+        *,
+        clock: Clock,
+        ids: IdSource,
+        owner: Owner,
+        fail: FailPoints | None = None,
+    ) -> None:
+        self._fs = fs
+        self._home = Home(fs, codex_home)
+        self._clew_home = clew_home
+        self._clock = clock
+        self._ids = ids
+        self._fail = fail or FailPoints()
+        self._committer = GroupCommitter()
+        self.catalog = HomeCatalog(self._home, clew_home, owner=owner, clock=clock, fail=self._fail)
+
+    def close(self) -> None:
+        """Finish what was handed to the writing thread and end it."""
+        self._committer.close()
+
+    def lease(
+        self, thread_id: str, owner: Owner, *, create: bool = False, wait: float | None = 0.0
+    ) -> AbstractAsyncContextManager[Lease]:
+        return self._lease(thread_id, owner, create, wait)
+
+    @asynccontextmanager
+    async def _lease(self, thread_id: str, owner: Owner, create: bool, wait: float | None) -> AsyncGenerator[Lease]:
+        files = await anyio.to_thread.run_sync(self._home.find, thread_id)
+        if files is None and not create:
+            raise ThreadNotFound(thread_id)
+        lock = await self._acquire(thread_id, owner, wait)
+        lease: _LocalLease | None = None
+        try:
+            # Shielded: a cancellation that arrives now must find the lease made, or nothing.
+            with anyio.CancelScope(shield=True):
+                lease = await anyio.to_thread.run_sync(self._lease_of, lock, create)
+            assert lease is not None
+            yield lease
+        finally:
+            with anyio.CancelScope(shield=True):
+                if lease is not None:
+                    await lease.end()
+                else:
+                    await anyio.to_thread.run_sync(lock.release)
+
+    def _lease_of(self, lock: WriterLock, create: bool) -> _LocalLease:
+        path, existed = self._path_for(lock.thread_id, create)
+        writer = LogWriter(self._fs, path, self._clock, self._fail, create=not existed)
+        return _LocalLease(lock, writer, self._committer, existed=existed)
+
+    async def _acquire(self, thread_id: str, owner: Owner, wait: float | None) -> WriterLock:
+        """Other clews hold a thread for a turn and are waited for; programs that keep it while it is open, for `wait`
+        seconds."""
+        if wait is not None and wait <= 0:
+            return await acquire_waiting(self._home, self._clew_home, thread_id, owner)
+        deadline = None if wait is None else anyio.current_time() + wait
+        while True:
+            try:
+                return await acquire_waiting(self._home, self._clew_home, thread_id, owner, wait=None)
+            except ThreadBusy:
+                if deadline is None or anyio.current_time() >= deadline:
+                    raise
+
+    def _path_for(self, thread_id: str, create: bool) -> tuple[Path, bool]:
+        """Where the thread grows; looked up under the lock, because it may have been moved or reverted meanwhile."""
+        files = self._home.find(thread_id)
+        if files is None:
+            if not create:
+                raise ThreadNotFound(thread_id)
+            return self._home.new_path(thread_id, self._clock.now()), False
+        current = files.current
+        if current.archived:
+            raise ThreadArchived(files.thread_id)
+        if current.compressed:
+            current = materialise(self._fs, current, fail=self._fail, process=os.getpid())
+        return current.path, True
+
+    def _files(self, thread_id: str) -> ThreadFiles:
+        files = self._home.find(thread_id)
+        if files is None:
+            raise ThreadNotFound(thread_id)
+        return files
+
+    def read(self, thread_id: str) -> Iterator[Record | Skipped]:
+        return read_thread(self._home, self._files(thread_id))
+
+    def read_back(self, thread_id: str) -> Iterator[Record | Skipped]:
+        return read_thread_back(self._home, self._files(thread_id))
+
+    def head(self, thread_id: str) -> Record | None:
+        return read_head(self._home, self._files(thread_id).current)
+
+    def size(self, thread_id: str) -> int:
+        return self._files(thread_id).current.size
+
+    def holder(self, thread_id: str) -> Owner | None:
+        return lock_holder(self._home, self._clew_home, thread_id)
+
+    async def fork(
+        self,
+        source_id: str,
+        new_id: str,
+        *,
+        after_turn: str | None = None,
+        before_turn: str | None = None,
+        originator: str = "clew",
+        version: str = "",
+        source: str | None = None,
+    ) -> None:
+        files = await anyio.to_thread.run_sync(self._files, source_id)
+        lines = await anyio.to_thread.run_sync(
+            lambda: fork_lines(
+                self._home,
+                files,
+                new_id,
+                after_turn=after_turn,
+                before_turn=before_turn,
+                originator=originator,
+                version=version,
+                source=source,
+                clock=self._clock,
+                ids=self._ids,
+            )
+        )
+        # A new id has no other writer, so no lock is needed; the file appears whole or with its first lines.
+        writer = LogWriter(self._fs, self._home.new_path(new_id, self._clock.now()), self._clock, self._fail)
+        try:
+            await self._committer.append(writer, lines)
+        finally:
+            await self._committer.close_writer(writer)
