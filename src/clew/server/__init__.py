@@ -1,1 +1,1 @@
-""""""
+"""Faces that other programs talk to."""
