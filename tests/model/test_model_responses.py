@@ -384,11 +384,8 @@ async def test_an_unusable_address_is_a_matter_of_configuration(url: str) -> Non
 
 async def test_a_header_that_cannot_be_sent_is_named_without_its_value() -> None:
     provider = Provider(id="p", name="p", base_url="http://127.0.0.1:9/v1", bearer_token="sk-ключ-secret")
-    asker = client()
     with pytest.raises(ModelError) as raised:
-        await listen(
-            asker, asking(Provider(id="p", name="p", base_url="http://127.0.0.1:9/v1", bearer_token="sk-ключ-secret"))
-        )
+        await listen(client(), asking(provider))
     assert "authorization" in str(raised.value)
     assert "secret" not in str(raised.value)
 
