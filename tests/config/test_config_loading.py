@@ -299,3 +299,17 @@ def test_sources_tell_file_line_flag_variable_and_default(homes: Homes) -> None:
     assert found["model_providers.x.query_params.api-version"] == ("1", f"{path}:8")
     assert "s3cret" not in msgspec.json.encode(config.sources()).decode()
     assert "s3cret" not in repr(config)
+
+
+def test_sources_of_homes_profile_and_idle_sandbox_details(homes: Homes) -> None:
+    path = homes.codex_file(
+        'profile = "p"\n[sandbox_workspace_write]\nnetwork_access = true\n[profiles.p]\nmodel = "m"\n'
+    )
+    homes.env["CODEX_HOME"] = str(homes.codex)
+    found = {entry.key: (entry.value, entry.source) for entry in load(homes.env, clew_home=homes.clew).sources()}
+    assert found["codex_home"] == (str(homes.codex), "CODEX_HOME")
+    assert found["clew_home"] == (str(homes.clew), "--clew-home")
+    assert found["profile"] == ("p", f"{path}:1")
+    assert found["model"] == ("m", f"{path}:5")
+    assert found["sandbox_mode"] == ("read-only", "default")
+    assert found["sandbox_workspace_write.network_access"] == (True, f"{path}:3")

@@ -41,11 +41,11 @@ __all__ = [
 
 _SECONDS = 5.0
 _SYNCED = re.compile(
-    r"^(dropbox|onedrive|google ?drive|my drive|icloud ?drive|mobile documents|com~apple~clouddocs|cloudstorage|nextcloud"
-    r"|owncloud|pcloud ?drive|box|box sync|syncthing)( .*| \(.*|-.*)?$",
+    r"(dropbox|onedrive|google ?drive|my drive|icloud ?drive|mobile documents|com~apple~clouddocs|cloudstorage"
+    r"|nextcloud|owncloud|pcloud ?drive|box sync)([ -].*)?",
     re.IGNORECASE,
 )
-_NETWORK_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "fuse.rclone"})
+_NETWORK_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "fuse.rclone"})
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ def check_home(name: str, home: Path) -> list[Check]:
     else:
         out.append(Check(name, "ok", f"{home}, made when it is first needed"))
     real = Path(os.path.realpath(base))
-    synced = next((part for part in real.parts if _SYNCED.match(part)), None)
+    synced = next((part for part in real.parts if _SYNCED.fullmatch(part)), None)
     if synced is None and any((folder / ".stfolder").exists() for folder in (real, *real.parents)):
         synced = "Syncthing"
     if synced is not None:
@@ -122,7 +122,7 @@ def check_home(name: str, home: Path) -> list[Check]:
             )
         )
     login = home / "auth.json"
-    if login.is_file() and login.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if sys.platform != "win32" and login.is_file() and login.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         out.append(Check(name, "warning", f"others may read {login}", f"chmod 600 {login}"))
     return out
 
@@ -141,7 +141,7 @@ def count_threads(codex_home: Path, clew_home: Path) -> dict[str, Any]:
             continue
         try:
             owner = lock_holder(home, clew_home, path.stem)
-        except ClewError:
+        except (ClewError, ValueError):
             continue  # not the lock of a thread
         if owner is not None:
             held.append({"thread_id": path.stem, "owner": str(owner)})

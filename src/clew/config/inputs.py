@@ -20,6 +20,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
 
     codex_home: Path
     clew_home: Path
+    homes_from: tuple[Source, Source]
     user_home: Path
     env: Mapping[str, str]
     layers: tuple[Layer, ...]
@@ -74,6 +75,7 @@ def gather_inputs(
     inputs = Inputs(
         codex_home=codex,
         clew_home=clew,
+        homes_from=(_home_source(env, codex_home, "CODEX_HOME"), _home_source(env, clew_home, "CLEW_HOME")),
         user_home=user_home,
         env=env,
         layers=layers,
@@ -91,6 +93,12 @@ def _home(value: str | Path | None, user_home: Path, default: str) -> Path:
     if text == "~" or text.startswith("~/"):
         return (user_home / text[2:]).absolute()
     return Path(text).absolute()
+
+
+def _home_source(env: Mapping[str, str], given: str | Path | None, variable: str) -> Source:
+    if given:
+        return Source("flag", f"--{variable.lower().replace('_', '-')}")
+    return Source("env", variable) if env.get(variable) else Source("default")
 
 
 def _chosen_profile(layers: Sequence[Layer]) -> tuple[str, Source] | None:

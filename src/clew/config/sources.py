@@ -72,8 +72,9 @@ def sourced(
         shown = "********" if is_secret(path) else _plain(value)
         out.append(SourcedValue(dotted(path), shown, str(source or merged.source(path))))
 
-    for name, home in (("CODEX_HOME", inputs.codex_home), ("CLEW_HOME", inputs.clew_home)):
-        out.append(SourcedValue(name.lower(), str(home), name if inputs.env.get(name) == str(home) else "default"))
+    homes = {"codex_home": inputs.codex_home, "clew_home": inputs.clew_home}
+    for (name, home), source in zip(homes.items(), inputs.homes_from, strict=True):
+        out.append(SourcedValue(name, str(home), str(source)))
     if inputs.profile:
         out.append(SourcedValue("profile", inputs.profile, str(merged.source(("profile",)))))
     for key in _SIMPLE:
@@ -84,7 +85,10 @@ def sourced(
     sandbox = cast("Sandbox", values["sandbox"])
     say(("sandbox_mode",), sandbox.mode.value)
     for key in ("writable_roots", "network_access", "exclude_tmpdir_env_var", "exclude_slash_tmp"):
-        say(("sandbox_workspace_write", key), getattr(sandbox, key))
+        # Shown as configured, also where another mode makes it count for nothing.
+        configured = merged.get(("sandbox_workspace_write", key))
+        effective = sandbox.mode is SandboxMode.WORKSPACE_WRITE or configured is None
+        say(("sandbox_workspace_write", key), getattr(sandbox, key) if effective else configured)
     for key in server.__struct_fields__:
         say(("clew", key), getattr(server, key))
     base = providers[OPENAI].base_url
