@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from clew.history.contextual import is_contextual
 from clew.history.payload import objects, part_texts
-from clew.history.truncation import split_middle, tokens
+from clew.history.truncation import first_bytes, last_bytes, tokens
 
 __all__ = [
     "KEPT_TOKENS",
@@ -123,8 +123,7 @@ def _shortened(parts: list[str], budget: int) -> list[str]:
     head: list[bytes] = []
     left = budget // 2
     for data in encoded:
-        piece = data if len(data) <= left else split_middle(data, left * 2)[0]
-        if piece:
+        if piece := first_bytes(data, left):
             head.append(piece)
         if len(data) > left:
             break
@@ -132,8 +131,7 @@ def _shortened(parts: list[str], budget: int) -> list[str]:
     tail: list[bytes] = []
     left = budget - budget // 2
     for data in reversed(encoded):
-        piece = data if len(data) <= left else split_middle(data, left * 2)[1]
-        if piece:
+        if piece := last_bytes(data, left):
             tail.append(piece)
         if len(data) > left:
             break

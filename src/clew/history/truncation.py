@@ -12,7 +12,15 @@ import msgspec
 
 from clew.history.payload import objects
 
-__all__ = ["DEFAULT_POLICY", "TruncationPolicy", "split_middle", "tokens", "truncate_middle", "truncate_output"]
+__all__ = [
+    "DEFAULT_POLICY",
+    "TruncationPolicy",
+    "first_bytes",
+    "last_bytes",
+    "tokens",
+    "truncate_middle",
+    "truncate_output",
+]
 
 _HEADROOM = 1.2  # an output that was cut when it was made must survive being read back, quoted and escaped
 
@@ -38,15 +46,19 @@ def tokens(size: int) -> int:
     return -(-size // 4)
 
 
-def split_middle(data: bytes, budget: int) -> tuple[bytes, bytes]:
-    """The first and the last half of `budget` bytes of a UTF-8 text, cut between characters."""
-    head = min(budget // 2, len(data))
-    tail = max(len(data) - (budget - budget // 2), head)
-    while head > 0 and head < len(data) and data[head] & 0xC0 == 0x80:
-        head -= 1
-    while tail < len(data) and data[tail] & 0xC0 == 0x80:
-        tail += 1
-    return data[:head], data[tail:]
+def first_bytes(data: bytes, size: int) -> bytes:
+    """At most the first `size` bytes of a UTF-8 text, cut between characters."""
+    while 0 < size < len(data) and data[size] & 0xC0 == 0x80:
+        size -= 1
+    return data[:size]
+
+
+def last_bytes(data: bytes, size: int) -> bytes:
+    """At most the last `size` bytes of a UTF-8 text, cut between characters."""
+    start = max(len(data) - size, 0)
+    while 0 < start < len(data) and data[start] & 0xC0 == 0x80:
+        start += 1
+    return data[start:]
 
 
 def truncate_middle(text: str, budget: int, mode: Literal["bytes", "tokens"]) -> str:
@@ -57,7 +69,8 @@ def truncate_middle(text: str, budget: int, mode: Literal["bytes", "tokens"]) ->
     data = text.encode("utf-8", "surrogatepass")
     if len(data) <= size:
         return text
-    head, tail = (half.decode("utf-8", "surrogatepass") for half in split_middle(data, size))
+    head = first_bytes(data, size // 2).decode("utf-8", "surrogatepass")
+    tail = last_bytes(data, size - size // 2).decode("utf-8", "surrogatepass")
     if mode == "bytes":
         marker = f"…{len(text) - len(head) - len(tail)} chars truncated…"
     else:
