@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from clew.agent import Agent
-from clew.agent.model import ModelClient, Models
+from clew.agent.model import ModelClient, Models, preload
 from clew.clock import Clock, SystemClock, utc_stamp
 from clew.config import OFFLINE, Config
 from clew.errors import Owner
@@ -53,6 +54,9 @@ async def open_threads(
     )
     models = Models(env, clients if clients is not None else {OFFLINE: _offline_model()})
     agent = Agent(config, models, env=env, clock=clock, ids=ids)
+    if config.model_provider != OFFLINE:
+        # The HTTP library takes longest to load; by the time the first request goes out it should be there.
+        threading.Thread(target=preload, name="clew-preload", daemon=True).start()
     try:
         async with Threads(
             store,

@@ -53,4 +53,4 @@ def test_lines_for_people_are_whole_and_harmless(homes: Homes) -> None:
     assert "\x1b" not in shown
     assert any(line.startswith("model_context_window = 5 ") and line.endswith("# -c") for line in lines)
     assert any(line.startswith("model_reasoning_effort = (not set)") for line in lines)
-    assert any(line.startswith("clew.codex_events = true") for line in lines)
+    assert any(line.startswith("clew.codex_events = false") for line in lines)

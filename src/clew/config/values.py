@@ -35,16 +35,17 @@ INSTRUCTION_TEXTS = ("base_instructions", "instructions")
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The table `[clew]`: how the servers behave.
 
-    `busy_wait_seconds`: how long a call waits for a thread that another program writes.
+    `busy_wait_seconds`: how long a call waits for a thread that a program other than clew holds open; other clews
+    hold a thread for one turn and are waited for in any case.
     `approval_timeout_seconds`: an unanswered question is refused after this time (0: never).
     `progress_interval_seconds`: the longest silence of a running call that asked for progress.
     `codex_events`: whether MCP clients get `codex/event` notifications.
     """
 
-    busy_wait_seconds: float = 30.0
+    busy_wait_seconds: float = 2.0
     approval_timeout_seconds: float = 1800.0
     progress_interval_seconds: float = 10.0
-    codex_events: bool = True
+    codex_events: bool = False
 
 
 def _or(value: Any, default: Any) -> Any:
