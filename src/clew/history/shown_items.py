@@ -6,6 +6,7 @@ Kinds that are not known here pass through with their members renamed.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -170,6 +171,8 @@ def _command(item: dict[str, Any]) -> Shown:
     actions: list[dict[str, Any]] = []
     for action in objects(item.get("parsed_cmd")):
         inner = {name: value for name, value in action.items() if name not in ("type", "cmd")}
+        if action.get("type") == "read" and (read := text(action.get("path"))):
+            inner["path"] = posixpath.join(_path(item.get("cwd")), read)
         actions.append(
             {"type": _word(action.get("type"), "unknown"), "command": text(action.get("cmd")) or "", **inner}
         )
@@ -183,7 +186,7 @@ def _command(item: dict[str, Any]) -> Shown:
         "source": _word(item.get("source"), "agent"),
         "status": _word(item.get("status"), "completed"),
         "commandActions": actions,
-        "aggregatedOutput": text(item.get("stdout")) if output is None else output,
+        "aggregatedOutput": (text(item.get("stdout")) if output is None else output) or None,
         "exitCode": integer(item.get("exit_code")),
         "durationMs": _milliseconds(item.get("duration")),
     }

@@ -21,7 +21,7 @@ from clew.history.payload import integer, object_from, part_texts, text
 from clew.history.shown_items import Shown, agent_message, event_item, reasoning, shown_item, user_message
 from clew.rollout.envelope import Record, Skipped, payload_kind
 
-__all__ = ["Turn", "TurnStatus", "TurnsSlice", "turns", "turns_page"]
+__all__ = ["Place", "Turn", "TurnPlace", "TurnStatus", "TurnsSlice", "turn_places", "turns", "turns_page"]
 
 TurnStatus = Literal["completed", "interrupted", "failed", "inProgress"]
 
@@ -91,11 +91,29 @@ class TurnsSlice(msgspec.Struct, frozen=True):
     more: bool
 
 
-@dataclass(slots=True)
-class _Draft:
-    """A turn while it is read."""
+class Place(msgspec.Struct, frozen=True):
+    """A place between two lines: how many lines of the thread stand before it, and the ordinal and byte offset (in its
+    own file) of the line behind it."""
+
+    lines: int
+    ordinal: int | None
+    offset: int
+
+
+class TurnPlace(msgspec.Struct, frozen=True):
+    """Where a turn begins; `ended` False: it is still open at the end of the log."""
 
     id: str
+    start: Place
+    ended: bool
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A turn while it is read; `line` is the one that opened it."""
+
+    id: str
+    line: int = 0
     explicit: bool = False
     compacted: bool = False
     status: TurnStatus = "completed"
@@ -193,6 +211,53 @@ def turns_page(
     return TurnsSlice(tuple(draft.turn(live) for draft in drafts[:limit]), more=len(drafts) > limit)
 
 
+def turn_places(
+    records: Iterable[Record | Skipped], history_mode: str, *, subagent_start: int | None = None
+) -> tuple[list[TurnPlace], Place]:
+    """Where each turn begins, oldest first, and the end of the log. `records` are all lines, oldest first.
+
+    A turn without a start marker begins with its user's message as the model sees it, and with the messages about the
+    surroundings directly before that.
+    """
+    builder, projection = _LegacyBuilder(), _Projection(subagent_start)
+    paginated = history_mode == "paginated"
+    starts: dict[int | str, Place] = {}
+    lead: Place | None = None
+    ordinal, end = None, 0
+    count = -1
+    for count, record in enumerate(records):
+        if isinstance(record, Skipped):
+            continue
+        if record.ordinal is not None:
+            ordinal = record.ordinal
+        elif ordinal is not None:
+            ordinal += 1
+        here = Place(count, ordinal if paginated else None, record.start)
+        end = record.end
+        if paginated:
+            if record.type == "event_msg" and payload_kind(record.payload) in _PAGINATED_EVENTS:
+                known = projection.known()
+                projection.read(record)
+                starts.update((turn_id, here) for turn_id in projection.known() - known)
+            continue
+        if record.type == "response_item":
+            item = object_from(record.payload) or {}
+            told = item.get("type") == "message" and item.get("role") in ("user", "developer")
+            lead = (lead or here) if told else None
+        before = builder.open
+        builder.read(record)
+        if builder.open is not None and builder.open is not before:
+            starts[builder.open.line] = here if builder.open.explicit else lead or here
+            lead = None
+    drafts = projection.ordered() if paginated else builder.finish()
+    places = [
+        TurnPlace(draft.id, starts[draft.id if paginated else draft.line], draft.status != "inProgress")
+        for draft in drafts
+    ]
+    after = ordinal + 1 if paginated and ordinal is not None else None
+    return places, Place(count + 1, after, end)
+
+
 def _of_interest(records: Iterable[Record | Skipped], kinds: frozenset[str]) -> Iterator[Record]:
     for record in records:
         if isinstance(record, Record) and record.type == "event_msg" and payload_kind(record.payload) in kinds:
@@ -235,7 +300,7 @@ class _Projection:
         if event is None or turn_id is None:
             return
         self._lines += 1
-        draft = self._drafts.setdefault(turn_id, _Draft(turn_id, status="inProgress"))
+        draft = self._drafts.setdefault(turn_id, _Draft(turn_id, self._lines, status="inProgress"))
         kind = event.get("type")
         if kind == "item_completed":
             if (item := _completed_item(event)) is not None:
@@ -248,6 +313,10 @@ class _Projection:
             if kind in _COMPLETES and not event.get("error"):
                 draft.status, draft.error = "completed", None
             draft.ended(event)
+
+    def known(self) -> set[str]:
+        """The turns that have a marker."""
+        return set(self._order)
 
     def ordered(self) -> list[_Draft]:
         """By first marker; items whose turn has none are no turn."""
@@ -274,7 +343,7 @@ class _Backward:
         if event is None or turn_id is None:
             return
         self._lines += 1
-        draft = self._drafts.setdefault(turn_id, _Draft(turn_id, status="inProgress"))
+        draft = self._drafts.setdefault(turn_id, _Draft(turn_id, self._lines, status="inProgress"))
         kind = event.get("type")
         if kind == "item_completed":
             if (item := _completed_item(event)) is not None:
@@ -314,7 +383,7 @@ class _LegacyBuilder:
 
     def __init__(self) -> None:
         self._turns: list[_Draft] = []
-        self._open: _Draft | None = None
+        self.open: _Draft | None = None
         self._lines = -1
         self._items = 0
         self._events = False
@@ -327,7 +396,7 @@ class _LegacyBuilder:
             if payload_kind(record.payload) in _LEGACY_EVENTS and (event := object_from(record.payload)):
                 if not self._events:
                     # Until here turns were inferred from the items; now the events tell them.
-                    self._turns, self._open, self._items, self._events = [], None, 0, True
+                    self._turns, self.open, self._items, self._events = [], None, 0, True
                 self._event(event)
         elif record.type == "response_item" and (not self._events or b"<hook_prompt" in bytes(record.payload)):
             self._response_item(object_from(record.payload) or {})
@@ -337,18 +406,18 @@ class _LegacyBuilder:
         return self._turns
 
     def _close(self) -> None:
-        draft, self._open = self._open, None
+        draft, self.open = self.open, None
         if draft is not None and (draft.items or draft.explicit or draft.compacted):
             self._turns.append(draft)
 
     def _current(self) -> _Draft:
-        if self._open is None:
-            self._open = _Draft(f"rollout-{self._lines}")
-        return self._open
+        if self.open is None:
+            self.open = _Draft(f"rollout-{self._lines}", self._lines)
+        return self.open
 
     def _find(self, turn_id: str | None) -> _Draft | None:
-        if self._open is not None and self._open.id == turn_id:
-            return self._open
+        if self.open is not None and self.open.id == turn_id:
+            return self.open
         return next((draft for draft in reversed(self._turns) if draft.id == turn_id), None)
 
     def _next_id(self) -> str:
@@ -359,13 +428,13 @@ class _LegacyBuilder:
         kind, turn_id = event.get("type"), text(event.get("turn_id"))
         if kind in _STARTS:
             self._close()
-            self._open = _Draft(turn_id or f"rollout-{self._lines}", explicit=True, status="inProgress")
-            self._open.started(event)
+            self.open = _Draft(turn_id or f"rollout-{self._lines}", self._lines, explicit=True, status="inProgress")
+            self.open.started(event)
         elif kind in _ENDS:
-            draft = self._find(turn_id) or self._open
+            draft = self._find(turn_id) or self.open
             if draft is not None:
                 draft.ended(event)
-                if draft is self._open and kind in _COMPLETES:
+                if draft is self.open and kind in _COMPLETES:
                     self._close()
         elif kind == "user_message":
             self._user_message(event)
@@ -377,8 +446,8 @@ class _LegacyBuilder:
         elif kind == "thread_rolled_back":
             self._roll_back(integer(event.get("num_turns")) or 0)
         elif kind == "error":
-            if (error := _error(event)) is not None and error.kind not in _HARMLESS_ERRORS and self._open is not None:
-                self._open.status, self._open.error = "failed", error
+            if (error := _error(event)) is not None and error.kind not in _HARMLESS_ERRORS and self.open is not None:
+                self.open.status, self.open.error = "failed", error
         elif kind == "item_completed":
             item: Any = event.get("item")
             if isinstance(item, dict) and cast("dict[str, Any]", item).get("type") not in _TWICE_TOLD:
@@ -397,7 +466,7 @@ class _LegacyBuilder:
             draft.put(item)
 
     def _user_message(self, event: dict[str, Any]) -> None:
-        draft = self._open
+        draft = self.open
         if draft is not None and not draft.explicit and not (draft.compacted and not draft.items):
             self._close()
         self._current().items.append(user_message(self._next_id(), event))
