@@ -2,7 +2,7 @@
 
 from drivers.endpoint import Act, Endpoint, Request, Run, Say, Told, answer
 from drivers.mcp import Answer, Died, Server, serving
-from drivers.peer import AppServer, Peer, PeerError
+from drivers.peer import AppServer, Peer, PeerError, PeerMissing, find_peer
 from drivers.talk import Talk
 from drivers.world import CLEW, Finished, World, process_tree, sigkill, wait_until
 
@@ -16,6 +16,7 @@ __all__ = [
     "Finished",
     "Peer",
     "PeerError",
+    "PeerMissing",
     "Request",
     "Run",
     "Say",
@@ -24,6 +25,7 @@ __all__ = [
     "Told",
     "World",
     "answer",
+    "find_peer",
     "process_tree",
     "serving",
     "sigkill",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import queue
+import shutil
 import subprocess
 import threading
 from contextlib import AbstractContextManager
@@ -13,7 +16,14 @@ from typing import Any, Self
 
 from drivers.world import Finished, World
 
-__all__ = ["AppServer", "Peer", "PeerError"]
+__all__ = ["AppServer", "Peer", "PeerError", "PeerMissing", "find_peer"]
+
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class PeerMissing(Exception):
+    """Why there is no Codex of that version here."""
 
 
 class PeerError(Exception):
@@ -44,6 +54,32 @@ class Peer:
 
     def app_server(self, world: World) -> AppServer:
         return AppServer((self.binary, "app-server"), world)
+
+
+def find_peer(version: str, shared: Path | None = None) -> Peer:
+    """A released Codex. It is looked for in `CLEW_PEER` (default `.peer` in the project) and, where it is missing and
+    `shared` has the installer, installed through npm: once, whoever comes first. Raises `PeerMissing`."""
+    folder = Path(os.environ.get("CLEW_PEER", _ROOT / ".peer")).resolve()
+    if binary := _installed(folder, version):
+        return Peer(version, binary)
+    installer = shared / "acceptance" / "install_peer.sh" if shared else None
+    if installer is None or not installer.is_file():
+        raise PeerMissing(f"Codex {version} is not in {folder}, and there is no installer ({installer})")
+    if shutil.which("npm") is None:
+        raise PeerMissing(f"Codex {version} is not in {folder}, and there is no npm to install it with")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = ["sh", str(installer), str(folder), version]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if binary := _installed(folder, version):
+        return Peer(version, binary)
+    raise PeerMissing(f"Codex {version} cannot be installed here: {done.stderr.strip()[-300:]}")
+
+
+def _installed(folder: Path, version: str) -> Path | None:
+    found = sorted((folder / version / "node_modules" / "@openai").glob("*/vendor/**/codex"))
+    return next((path for path in found if path.is_file()), None)
 
 
 class AppServer(AbstractContextManager["AppServer"]):

@@ -111,9 +111,9 @@ class World:
                 command, cwd=self.work, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
 
-    def rollouts(self, thread_id: str) -> list[Path]:
-        """The thread's files, oldest first by name."""
-        return sorted(self.home.rglob(f"rollout-*{thread_id}*.jsonl*"))
+    def rollouts(self, thread_id: str | None = None) -> list[Path]:
+        """The thread's files, or those of all threads, oldest first by name."""
+        return sorted(self.home.rglob(f"rollout-*{thread_id}*.jsonl*" if thread_id else "rollout-*.jsonl*"))
 
     def lines(self, thread_id: str) -> list[dict[str, Any]]:
         """The records of a thread that has one plain file. Every line must be whole, but for the last one."""

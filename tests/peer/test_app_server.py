@@ -19,9 +19,7 @@ MCP = (*CLEW, "mcp")
 ALL_KINDS = ["cli", "vscode", "exec", "appServer", "unknown"]
 
 
-def test_it_lists_threads_of_clew_with_their_names_and_first_words(
-    codex: Codex, world: World, endpoint: Endpoint
-) -> None:
+def test_it_lists_threads_of_clew_with_their_first_words(codex: Codex, world: World, endpoint: Endpoint) -> None:
     by_exec, by_mcp = Talk(world, endpoint), Talk(world, endpoint)
     by_exec.clew_exec("From the terminal.")
 
@@ -30,18 +28,37 @@ def test_it_lists_threads_of_clew_with_their_names_and_first_words(
             await by_mcp.mcp(server, "Over MCP.")
 
     anyio.run(main)
-    done = world.run((*CLEW, "rename", by_mcp.thread_id, "a name by clew"))
-    assert done.code == 0, done.err
     with codex("0.169.0").app_server(world) as app:
         rows: list[dict[str, Any]] = app.call("thread/list", {"sourceKinds": ALL_KINDS})["data"]
-    shown = {
-        row["id"]: (row["name"], row["preview"], row["source"], row["historyMode"], row["cwd"], row["modelProvider"])
-        for row in rows
+    assert {
+        row["id"]: [row[key] for key in ("preview", "source", "historyMode", "cwd", "modelProvider")] for row in rows
+    } == {
+        by_exec.thread_id: ["From the terminal.", "exec", "paginated", str(world.work), "mock"],
+        by_mcp.thread_id: ["Over MCP.", "appServer", "paginated", str(world.work), "mock"],
     }
-    assert shown == {
-        by_exec.thread_id: (None, "From the terminal.", "exec", "paginated", str(world.work), "mock"),
-        by_mcp.thread_id: ("a name by clew", "Over MCP.", "appServer", "paginated", str(world.work), "mock"),
-    }
+
+
+def test_it_shows_the_name_that_clew_gave_to_a_legacy_thread(codex: Codex, world: World, endpoint: Endpoint) -> None:
+    talk = Talk(world, endpoint)
+    talk.codex(codex("0.142.5"), "One.")
+    _rename(talk, "named by clew")
+    with codex("0.169.0").app_server(world) as app:
+        rows = app.call("thread/list", {"sourceKinds": ALL_KINDS})["data"]
+    assert [row["name"] for row in rows] == ["named by clew"]
+
+
+@pytest.mark.parametrize("starts", ["clew", "0.142.5"])
+def test_codex_resumes_by_the_name_that_clew_gave(codex: Codex, starts: str, world: World, endpoint: Endpoint) -> None:
+    # Of a paginated thread Codex shows a name only from its own database, but it finds the thread by ours.
+    talk = Talk(world, endpoint)
+    if starts == "clew":
+        talk.clew_exec("One.")
+    else:
+        talk.codex(codex(starts), "One.")
+    _rename(talk, "named by clew")
+    done = codex("0.169.0").exec(world, "Two.", resume="named by clew")
+    assert done.thread_id == talk.thread_id
+    assert endpoint.requests[-1].told == [*talk.told, ("user", "Two.")]
 
 
 def test_it_reads_turns_and_items_of_clew(codex: Codex, world: World, endpoint: Endpoint) -> None:
@@ -53,7 +70,7 @@ def test_it_reads_turns_and_items_of_clew(codex: Codex, world: World, endpoint: 
         turns = app.call("thread/read", {"threadId": talk.thread_id, "includeTurns": True})["thread"]["turns"]
     assert [(turn["status"], [_said(item) for item in turn["items"]]) for turn in turns] == [
         ("completed", ["One.", "Re: One."]),
-        ("completed", ["Two.", ("completed", 0, "two\n"), ("failed", 3, ""), "Re: Two."]),
+        ("completed", ["Two.", ("completed", 0, "two\n"), ("failed", 3, None), "Re: Two."]),
         ("completed", ["Three.", ("completed", 0, "three\n"), "Re: Three."]),
     ]
 
@@ -148,6 +165,11 @@ def test_codex_takes_its_turn_while_the_server_of_clew_stays_up(codex: Codex, wo
 
     anyio.run(main)
     talk.codex(peer, "Four.")
+
+
+def _rename(talk: Talk, name: str) -> None:
+    done = talk.world.run((*CLEW, "rename", talk.thread_id, name))
+    assert done.code == 0, done.err
 
 
 def _turn(app: Any, talk: Talk, text: str) -> None:

@@ -39,7 +39,7 @@ def test_clew_replies_to_a_recorded_thread_and_codex_goes_on(
     thread_id = json.loads((folder / "scenario.json").read_text())["threads"][thread]
     golden = json.loads((folder / "golden" / f"{thread_id}.next-input.0.169.0.json").read_text())
     world.adopt(folder / "home")
-    before = {path: path.read_bytes() for path in world.rollouts("")}
+    before = {path: path.read_bytes() for path in world.rollouts()}
     talk = Talk(world, endpoint, thread_id, Request(golden).told[:-1])
 
     async def main() -> None:
