@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from clew.cli import terminal
-from clew.cli.options import Globals, UsageError
+from clew.cli.options import UsageError
 from clew.cli.registry import Options
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from clew.store.contracts import ListQuery, SearchHit, ThreadSummary
     from clew.threads import Threads
 
@@ -26,6 +28,8 @@ _SPAN = re.compile(r"(\d+)\s*(min|[smhdw])")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _EVERYTHING = 1_000_000
 _PAGE = 200
+_ROOM = {"folder": 80, "model": 100, "source": 110}
+"""Columns of the terminal from which on a column of the table is shown."""
 
 
 class Found:
@@ -98,7 +102,7 @@ async def list_threads(
     )
     async with open_home(load_config(options), "clew list") as threads:
         found = await find(threads, query, search)
-    _show(found, json=json, options=options, query=query)
+    _show(found, json=json, query=query)
     return 0
 
 
@@ -143,7 +147,7 @@ def _fits(thread: ThreadSummary, query: ListQuery) -> bool:
     return not query.sources or thread.source in query.sources
 
 
-def _show(found: Found, *, json: bool, options: Globals, query: ListQuery) -> None:
+def _show(found: Found, *, json: bool, query: ListQuery) -> None:
     if json:
         import msgspec
 
@@ -157,7 +161,7 @@ def _show(found: Found, *, json: bool, options: Globals, query: ListQuery) -> No
     elif not found.threads:
         sys.stdout.write(_nothing(query))
     else:
-        _table(found, options)
+        _table(found)
 
 
 def _plain(thread: ThreadSummary, found: Found) -> str:
@@ -179,36 +183,28 @@ def _nothing(query: ListQuery) -> str:
     return "No thread fits.\n" if narrowed else 'There is no thread yet. Start one: clew exec "…", or: clew demo\n'
 
 
-def _table(found: Found, options: Globals) -> None:
+def _table(found: Found) -> None:
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("id", no_wrap=True, style="cyan")
-    table.add_column("when", no_wrap=True)
-    table.add_column("thread", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("folder", no_wrap=True, overflow="ellipsis", max_width=28)
-    table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=16)
-    table.add_column("source", no_wrap=True, overflow="ellipsis", max_width=10)
-    for thread in found.threads:
-        title = Text(terminal.one_line(thread.name), style="bold") if thread.name else Text()
-        hit = found.hits.get(thread.id)
-        line = thread.error or (hit.snippet if hit else thread.preview)
-        if line:
-            title.append(
-                ("  " if thread.name else "") + terminal.one_line(line, 200), style="red" if thread.error else ""
-            )
-        if thread.archived:
-            title.append("  (archived)", style="dim")
-        table.add_row(
-            _short(thread.id, found.threads),
-            terminal.ago(thread.updated_at),
-            title,
-            _folder(thread.cwd),
-            terminal.one_line(thread.model),
-            terminal.one_line(thread.source),
-        )
     out = terminal.console()
+    ids = {thread.id: _short(thread.id, found.threads) for thread in found.threads}
+    times = {thread.id: terminal.ago(thread.updated_at) for thread in found.threads}
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    # What tells threads apart is never cut; what is left of the width goes to their words.
+    table.add_column("id", no_wrap=True, style="cyan", min_width=max(map(len, ids.values())))
+    table.add_column("when", no_wrap=True, min_width=max(map(len, times.values())))
+    table.add_column("thread", ratio=1, no_wrap=True, overflow="ellipsis")
+    rest = [
+        (title, width, value)
+        for title, width, value in (("folder", 28, _folder), ("model", 16, _model), ("source", 10, _source))
+        if out.width >= _ROOM[title]
+    ]
+    for title, width, _ in rest:
+        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=width)
+    for thread in found.threads:
+        hit = found.hits.get(thread.id)
+        values = [value(thread) for _, _, value in rest]
+        table.add_row(ids[thread.id], times[thread.id], _words(thread, hit), *values)
     out.print(table)
     if found.next_cursor is not None:
         out.print(f"\nMore: the same command with --cursor {found.next_cursor} (or a larger --limit)", style="dim")
@@ -225,8 +221,28 @@ def _short(thread_id: str, threads: Sequence[ThreadSummary]) -> str:
     return thread_id
 
 
-def _folder(cwd: str | None) -> str:
-    if not cwd:
-        return ""
-    home = str(Path.home())
+def _words(thread: ThreadSummary, hit: SearchHit | None) -> Text:
+    """What a thread is about: its name, and the words that were found or that it began with."""
+    from rich.text import Text
+
+    out = Text("(archived) " if thread.archived else "", style="")
+    out.stylize("dim")
+    if thread.name:
+        out.append(terminal.one_line(thread.name), style="bold")
+    line = terminal.one_line(thread.error or (hit.snippet if hit else thread.preview), 200)
+    if line:
+        out.append(f"  {line}" if thread.name else line, style="red" if thread.error else "")
+    return out
+
+
+def _folder(thread: ThreadSummary) -> str:
+    cwd, home = thread.cwd or "", str(Path.home())
     return terminal.one_line("~" + cwd.removeprefix(home) if cwd == home or cwd.startswith(home + "/") else cwd)
+
+
+def _model(thread: ThreadSummary) -> str:
+    return terminal.one_line(thread.model)
+
+
+def _source(thread: ThreadSummary) -> str:
+    return terminal.one_line(thread.source)

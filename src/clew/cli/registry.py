@@ -123,7 +123,7 @@ Accepted for programs that pass them, without an effect here: --thread-source, -
     ),
     Command(
         "inspect",
-        "clew.cli.inspect:inspect",
+        "clew.cli.inspection:inspect",
         _KEEP,
         "Print everything that is known about recorded threads, as JSON.",
         (("clew inspect --all --jsonl", "one line per thread"),),
@@ -188,8 +188,9 @@ Examples:
   claude mcp add codex -- clew mcp            register the server in Claude Code"""
 
 
-def application() -> cyclopts.App:
-    """The parser with all commands; none of them is imported yet."""
+def application(resolve: Callable[[str], Callable[..., Any] | str] = str) -> cyclopts.App:
+    """The parser with all commands. `resolve` may put a function in the place of a target; by default none is imported
+    yet."""
     app = cyclopts.App(
         name="clew",
         help="Never lose the thread of a coding agent: list, continue and serve its conversations.",
@@ -203,7 +204,7 @@ def application() -> cyclopts.App:
     app["--help"].show = False
     for position, command in enumerate(COMMANDS):
         app.command(
-            command.target,
+            resolve(command.target),
             name=(command.name, *command.aliases) if command.aliases else command.name,
             help=command.summary,
             help_epilogue=_epilogue(command),

@@ -147,10 +147,10 @@ def _turn(out: Console, view: TurnView) -> None:
     title = " · ".join(
         part
         for part in (
-            view.id[:8] if view.id else "",
             _moment(view.started_at),
             _duration(view),
             view.status if view.status != "completed" else "",
+            f"turn {view.id}" if view.id else "",
         )
         if part
     )
