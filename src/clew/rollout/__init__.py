@@ -13,7 +13,7 @@ from clew.rollout.chain import (
     read_thread_back,
 )
 from clew.rollout.commit import GroupCommitter
-from clew.rollout.envelope import Line, Record, Skipped, decode_line, encode_line, payload_kind, peek_type
+from clew.rollout.envelope import Line, Record, Skipped, decode_line, encode_line, freeze_line, payload_kind, peek_type
 from clew.rollout.failpoints import FailPoints
 from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat, FileSystem, RealFileSystem
 from clew.rollout.frames import materialise
@@ -57,6 +57,7 @@ __all__ = [
     "canonical_id",
     "decode_line",
     "encode_line",
+    "freeze_line",
     "lineage",
     "lock_holder",
     "materialise",

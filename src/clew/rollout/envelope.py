@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["Line", "Record", "Skipped", "decode_line", "encode_line", "payload_kind", "peek_type"]
+__all__ = ["Line", "Record", "Skipped", "decode_line", "encode_line", "freeze_line", "payload_kind", "peek_type"]
 
 STATE_LINE = "state"
 """The type given to bookkeeping lines of the bare format; readers of threads leave them out."""
@@ -148,23 +148,37 @@ def encode_line(line: Line, *, timestamp: str, ordinal: int | None) -> bytes:
 
     Half surrogate pairs become U+FFFD. Raises `TypeError` for a payload that is no JSON value.
     """
-    out: dict[str, Any] = {"timestamp": timestamp}
-    if ordinal is not None:
-        out["ordinal"] = ordinal
-    out["type"] = line.type
-    out["payload"] = line.payload
-    if line.metadata is not None:
-        out["metadata"] = line.metadata
+    number = b"" if ordinal is None else b',"ordinal":%d' % ordinal
+    metadata = b"" if line.metadata is None else b',"metadata":' + _json(line.metadata)
+    kind = _encoder.encode(line.type)
+    parts = (
+        b'{"timestamp":',
+        _encoder.encode(timestamp),
+        number,
+        b',"type":',
+        kind,
+        b',"payload":',
+        _json(line.payload),
+    )
+    return b"".join((*parts, metadata, b"}\n"))
+
+
+def freeze_line(line: Line) -> Line:
+    """The line with payload and metadata as raw JSON: it can be encoded at any time, and not change meanwhile. Raises
+    `TypeError` for what is no JSON value."""
+    metadata = None if line.metadata is None else msgspec.Raw(_json(line.metadata))
+    return Line(line.type, msgspec.Raw(_json(line.payload)), metadata)
+
+
+def _json(value: Any) -> bytes:
     try:
-        data = _encoder.encode(out)
+        data = bytes(value) if isinstance(value, msgspec.Raw) else _encoder.encode(value)
     except (UnicodeEncodeError, OverflowError):
-        text = json.dumps(msgspec.to_builtins(out, enc_hook=_unraw), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(msgspec.to_builtins(value, enc_hook=_unraw), ensure_ascii=False, separators=(",", ":"))
         # By way of UTF-16, where two halves that belong together become one character again.
         data = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
-    if b"\n" in data:
-        # Raw JSON that was laid out for people: a line must stay one line.
-        data = msgspec.json.format(data, indent=-1)
-    return data + b"\n"
+    # Raw JSON may be laid out for people; a line must stay one line.
+    return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
 
 
 def _unraw(value: Any) -> Any:

@@ -14,6 +14,9 @@ BLOCK_BACK = 1 << 18
 MAX_LINE = 1 << 30
 """Bytes of the longest line that is held in memory; a longer one is skipped (and counted)."""
 
+UNREADABLE = "cannot be read"
+"""How the reason of a `Skipped` begins when the disk did not give the bytes."""
+
 _BLANK = b" \t\r\n\v\f"
 _BOM = b"\xef\xbb\xbf"
 
@@ -45,7 +48,7 @@ def scan_forward(
             data = source.read_at(position, length)
         except OSError as error:
             # A block that the disk does not give costs the lines in it.
-            broken, held, held_bytes = f"cannot be read: {error.strerror or error}", [], 0
+            broken, held, held_bytes = f"{UNREADABLE}: {error.strerror or error}", [], 0
             if position + length >= _size(source):
                 position += length
                 break
@@ -117,7 +120,7 @@ def scan_back(
             if len(data) < length:
                 broken, held = "the file became shorter while it was read", []
         except OSError as error:
-            data, broken, held = b"", f"cannot be read: {error.strerror or error}", []
+            data, broken, held = b"", f"{UNREADABLE}: {error.strerror or error}", []
         stop = len(data)
         while (newline := data.rfind(b"\n", 0, stop)) >= 0:
             begin = position + newline + 1

@@ -14,10 +14,10 @@ import msgspec
 from clew.clock import Clock, utc_stamp
 from clew.errors import DiskFull, LogReplaced, SyncFailed
 from clew.rollout.chain import Head, parse_head
-from clew.rollout.envelope import Line, Record, encode_line
+from clew.rollout.envelope import Line, Record, Skipped, encode_line, freeze_line
 from clew.rollout.failpoints import FailPoints
 from clew.rollout.filesystem import File, FileSystem
-from clew.rollout.scan import scan_back, scan_forward
+from clew.rollout.scan import UNREADABLE, scan_back, scan_forward
 from clew.rollout.source import PlainSource
 
 __all__ = ["KNOWN_TYPES", "LogWriter"]
@@ -45,8 +45,11 @@ HEAD_LINES = 210
 
 @dataclass(slots=True)
 class _Staged:
+    """A line that was accepted: as it was given, as raw JSON, and (once its number is known) as bytes of the file."""
+
     line: Line
-    data: bytes
+    frozen: Line
+    data: bytes = b""
 
 
 class LogWriter:
@@ -98,12 +101,8 @@ class LogWriter:
         return self.flush()
 
     def stage(self, lines: Sequence[Line]) -> None:
-        """Accept lines: give them their time and ordinal. Raises `TypeError` for a payload that is no JSON (none of the
-        lines is taken then), and what opening the file raises."""
-        if not lines:
-            return
-        self._open(lines[0] if not self._staged else self._staged[0].line)
-        self._staged += self._encoded(lines)
+        """Accept lines. Raises `TypeError` for a payload that is no JSON; none of the lines is taken then."""
+        self._staged += [_Staged(line, freeze_line(line)) for line in lines]
 
     def flush(self) -> int:
         """Write everything pending in one go and give the log's size.
@@ -112,9 +111,11 @@ class LogWriter:
         """
         if not self._staged:
             return self._size
-        file = self._open(self._staged[0].line)
+        file = self._open()
         self._check_same(file)
-        lead = b"\n" if self._needs_newline else b""
+        self._encode_staged()
+        # A line that is there in part is continued; what somebody else left without its end is not.
+        lead = b"\n" if self._needs_newline and not self._begun else b""
         data = lead + b"".join(staged.data for staged in self._staged)[self._begun :]
         try:
             self._fail.hit("before_write")
@@ -164,7 +165,7 @@ class LogWriter:
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _open(self, first: Line) -> File:
+    def _open(self) -> File:
         if self._doubtful:
             self._write_again(None)
         if self._file is not None:
@@ -175,16 +176,20 @@ class LogWriter:
             if known:
                 raise LogReplaced(self.path)
             file = self._make()
-        elif known and file.identity() != self._identity:
-            file.close()
-            raise LogReplaced(self.path)
-        self._file = file
-        self._identity = file.identity()
         try:
-            self._look(file, first)
+            if known and (file.identity() != self._identity or file.size() < self._size):
+                raise LogReplaced(self.path)
+            if not known:
+                # What others left unsynced is theirs.
+                self._durable = self._look(file)
+            self._identity = file.identity()
+        except OSError as error:
+            file.close()
+            raise self._refused(error) from error
         except BaseException:
-            self._drop_file()
+            file.close()
             raise
+        self._file = file
         return file
 
     def _open_existing(self) -> File | None:
@@ -194,6 +199,8 @@ class LogWriter:
             if not self._create and self._identity is None:
                 raise
             return None
+        except OSError as error:
+            raise self._refused(error) from error
 
     def _make(self) -> File:
         try:
@@ -209,67 +216,66 @@ class LogWriter:
             raise
         return file
 
-    def _look(self, file: File, first: Line) -> None:
-        """Learn size, last byte and numbering from what is in the file."""
-        self._size = self._durable = file.size()
-        # What others left unsynced is theirs, but a new name of ours needs its folder synced, with or without content.
-        self._needs_newline = self._size > 0 and file.read_at(self._size - 1, 1) != b"\n"
-        if self._size == 0:
-            head = _head_of(first)
+    def _look(self, file: File) -> int:
+        """Learn size, last byte and numbering from what is in the file; gives the size."""
+        size = self._size = file.size()
+        self._needs_newline = size > 0 and file.read_at(size - 1, 1) != b"\n"
+        if size == 0:
+            head = _head_of(self._staged[0].frozen)
             self._paginated = head.history_mode == "paginated"
-            self._next_ordinal = head.history_base.end_ordinal_exclusive if head.history_base else 0
-            return
+            self._next_ordinal = _first_ordinal(head)
+            return size
         source = PlainSource(file)
         head = _first_head(source)
-        known = (line for line in scan_back(source) if isinstance(line, Record) and line.type in KNOWN_TYPES)
+        self._paginated = head is not None and head.history_mode == "paginated"
+        if head is not None and not self._paginated:
+            return size
         newer = 0
-        if head is not None and head.history_mode != "paginated":
-            self._paginated = False
-            return
-        for record in known:
+        for record in scan_back(source):
+            if isinstance(record, Skipped) and record.why.startswith(UNREADABLE):
+                raise OSError(errno.EIO, record.why, str(self.path))
+            if not isinstance(record, Record) or record.type not in KNOWN_TYPES:
+                continue
             if record.ordinal is not None:
                 self._paginated = True
                 self._next_ordinal = record.ordinal + 1 + newer
-                return
+                return size
             newer += 1
             if head is None and newer >= HEAD_LINES:
                 break
-        self._paginated = head is not None
-        base = head.history_base if head is not None else None
-        self._next_ordinal = (base.end_ordinal_exclusive if base else 0) + newer
+        self._next_ordinal = _first_ordinal(head) + newer
+        return size
 
-    def _encoded(self, lines: Sequence[Line]) -> list[_Staged]:
+    def _encode_staged(self) -> None:
+        """Number and stamp what has neither yet."""
         stamp = utc_stamp(self._clock.now())
-        ordinal = self._next_ordinal
-        encoded: list[_Staged] = []
-        for line in lines:
-            data = encode_line(line, timestamp=stamp, ordinal=ordinal if self._paginated else None)
-            encoded.append(_Staged(line, data))
-            ordinal += 1
-        self._next_ordinal = ordinal
-        return encoded
+        for staged in self._staged:
+            if not staged.data:
+                ordinal = self._next_ordinal if self._paginated else None
+                staged.data = encode_line(staged.frozen, timestamp=stamp, ordinal=ordinal)
+                self._next_ordinal += 1
 
     # -- while writing ------------------------------------------------------------------------------------------------
 
     def _check_same(self, file: File) -> None:
         try:
             now = self._fs.stat(self.path).identity
+            size = file.size()
+            if now == self._identity and size > self._size:
+                # A program without locks has appended: its lines stay, ours are numbered behind them, and a line of
+                # ours that was cut short is written anew.
+                self._unsynced += file.read_at(self._size, size - self._size)
+                self._look(file)
+                self._begun = 0
+                for staged in self._staged:
+                    staged.data = b""
         except FileNotFoundError:
-            now = None
-        size = file.size()
+            now, size = None, 0
+        except OSError as error:
+            raise self._refused(error) from error
         if now != self._identity or size < self._size:
             self._drop_file()
             raise LogReplaced(self.path)
-        if size > self._size:
-            # A program without locks has appended: its lines stay, ours are numbered behind them, and a line of ours
-            # that was cut short is written anew.
-            lines = self.pending
-            self._unsynced += file.read_at(self._size, size - self._size)
-            durable = self._durable
-            self._look(file, lines[0])
-            self._durable = durable
-            self._begun = 0
-            self._staged = self._encoded(lines)
 
     def _advance(self, data: bytes) -> None:
         self._size += len(data)
@@ -347,6 +353,11 @@ def _head_of(line: Line) -> Head:
     if line.type != "session_meta":
         return Head()
     return parse_head(Record(type=line.type, payload=msgspec.Raw(msgspec.json.encode(line.payload))))
+
+
+def _first_ordinal(head: Head | None) -> int:
+    base = head.history_base if head is not None else None
+    return base.end_ordinal_exclusive if base else 0
 
 
 def _first_head(source: PlainSource) -> Head | None:
