@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -28,6 +28,7 @@ async def open_threads(
     env: Mapping[str, str],
     *,
     program: str = "clew",
+    reload: Callable[[], Config] | None = None,
     clients: Mapping[str, ModelClient] | None = None,
     fs: FileSystem | None = None,
     clock: Clock | None = None,
@@ -37,7 +38,8 @@ async def open_threads(
     """The threads of the configured homes, with clew's own agent behind them; closes everything on exit.
 
     `env` is what commands inherit and where API keys are looked up. `program` names this process to others that find
-    a thread held (`clew mcp`, `clew exec`). The rest stands in for the real parts in tests.
+    a thread held (`clew mcp`, `clew exec`). `reload` reads the configuration anew, for processes that outlive a change
+    of it. The rest stands in for the real parts in tests.
     """
     clock = clock or SystemClock()
     ids = ids or SystemIds(clock)
@@ -53,7 +55,7 @@ async def open_threads(
         fail=fail or FailPoints(),
     )
     models = Models(env, clients if clients is not None else {OFFLINE: _offline_model()})
-    agent = Agent(config, models, env=env, clock=clock, ids=ids)
+    agent = Agent(config, models, env=env, clock=clock, ids=ids, reload=reload)
     if config.model_provider != OFFLINE:
         # The HTTP library takes longest to load; by the time the first request goes out it should be there.
         threading.Thread(target=preload, name="clew-preload", daemon=True).start()

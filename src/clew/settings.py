@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["ApprovalPolicy", "Overrides", "Sandbox", "SandboxMode", "Settings"]
+from clew.errors import KeyMissing
+
+__all__ = ["ApprovalPolicy", "Overrides", "Provider", "Sandbox", "SandboxMode", "Settings"]
 
 
 class SandboxMode(StrEnum):
@@ -48,11 +50,46 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint that speaks the OpenAI Responses API.
+
+    `base_url` ends before `/responses`. `env_key` names the variable with the bearer token; `env_http_headers` map
+    header names to variables. `requires_key` False: a missing key is not an error. Times in milliseconds.
+
+    A provider that comes from `Config.provider` is resolved: `bearer_token` holds the key where there is one, and
+    `http_headers` hold those of `env_http_headers` too. Nothing else needs the environment.
+    """
+
+    id: str
+    name: str
+    base_url: str = ""
+    env_key: str | None = None
+    env_key_instructions: str | None = None
+    bearer_token: str | None = None
+    http_headers: dict[str, str] = {}
+    env_http_headers: dict[str, str] = {}
+    query_params: dict[str, str] = {}
+    requires_key: bool = False
+    request_max_retries: int = 4
+    stream_max_retries: int = 5
+    stream_idle_timeout_ms: int = 300_000
+
+    def __repr__(self) -> str:
+        # Secrets never reach logs: neither the token nor header values are shown.
+        return f"Provider({self.id!r}, {self.base_url!r})"
+
+    def check_key(self) -> None:
+        """Raise `KeyMissing` when requests would go out without the key they need."""
+        if self.requires_key and not self.bearer_token:
+            raise KeyMissing(self.env_key or "OPENAI_API_KEY", self.id, self.env_key_instructions or "")
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a turn needs to know besides its history and its input.
 
     `cwd` is absolute. `provider` is a key of the configured providers. `effort` and `summary` are the reasoning
-    settings (None: the model's own). `base_instructions` None means clew's own text.
+    settings (None: the model's own). `base_instructions` None means clew's own text. `endpoint` is the definition of
+    `provider` as the caller's configuration has it; it is never recorded, and None where only the name is known.
     """
 
     cwd: str
@@ -65,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     base_instructions: str | None = None
     developer_instructions: str | None = None
     compact_prompt: str | None = None
+    endpoint: Provider | None = None
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +118,7 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     base_instructions: str | None = None
     developer_instructions: str | None = None
     compact_prompt: str | None = None
+    endpoint: Provider | None = None
 
     def over(self, settings: Settings) -> Settings:
         """`settings` with everything mentioned here in its place."""

@@ -28,6 +28,7 @@ def test_nothing_configured_gives_careful_defaults(tmp_path: Path) -> None:
         provider="openai",
         approval=ApprovalPolicy.ON_REQUEST,
         sandbox=Sandbox(mode=SandboxMode.READ_ONLY),
+        endpoint=config.provider("openai"),
     )
     assert config.server == ServerOptions()
     assert config.project_doc_max_bytes == 32768
@@ -212,9 +213,22 @@ def test_named_arguments_win_over_the_map_and_the_map_over_files(homes: Homes) -
         effort="high",
         base_instructions="Be brief.",
         developer_instructions="Speak German.",
+        endpoint=config.provider("offline"),
     )
     assert config.settings("/w", {"base-instructions": "Mine."}).base_instructions == "Mine."
     assert config.settings("/w", {"config": {"instructions": "Map's."}}).base_instructions == "Map's."
+
+
+def test_a_provider_that_only_the_call_defines_comes_with_its_settings(homes: Homes) -> None:
+    config = load(homes.env)
+    call = {"config": {"model_provider": "mine", "model_providers.mine": {"base_url": "http://127.0.0.1:9/v1"}}}
+    settings = config.settings("/w", call)
+    assert settings.endpoint is not None
+    assert (settings.provider, settings.endpoint.id, settings.endpoint.base_url) == (
+        "mine",
+        "mine",
+        "http://127.0.0.1:9/v1",
+    )
 
 
 def test_the_offline_provider_has_its_own_default_model(homes: Homes) -> None:
@@ -231,7 +245,13 @@ def test_overrides_hold_only_what_a_call_names(homes: Homes) -> None:
     assert config.overrides_named(
         {"model": "m", "cwd": "sub", "config": {"approval_policy": "untrusted", "model_provider": "offline"}},
         cwd="/w",
-    ) == Overrides(model="m", cwd="/w/sub", approval=ApprovalPolicy.UNTRUSTED, provider="offline")
+    ) == Overrides(
+        model="m",
+        cwd="/w/sub",
+        approval=ApprovalPolicy.UNTRUSTED,
+        provider="offline",
+        endpoint=config.provider("offline"),
+    )
     assert config.overrides_named(
         {"sandbox": "workspace-write", "config": {"sandbox_workspace_write.network_access": True}}
     ) == Overrides(sandbox=Sandbox(mode=SandboxMode.WORKSPACE_WRITE, network_access=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import anyio
@@ -17,7 +17,9 @@ from clew.agent.tools import ToolBox
 from clew.agent.tools.toolbox import find_shell
 from clew.clock import Clock
 from clew.config import Config
+from clew.config.providers import Provider
 from clew.engine import Approver, Emit, Live, Origin
+from clew.errors import ProviderUnknown
 from clew.events import Notice, TurnInput, TurnResult
 from clew.ids import IdSource
 from clew.settings import Settings
@@ -35,8 +37,18 @@ class Agent:
     this object.
     """
 
-    def __init__(self, config: Config, models: Models, *, env: Mapping[str, str], clock: Clock, ids: IdSource) -> None:
+    def __init__(
+        self,
+        config: Config,
+        models: Models,
+        *,
+        env: Mapping[str, str],
+        clock: Clock,
+        ids: IdSource,
+        reload: Callable[[], Config] | None = None,
+    ) -> None:
         self._config = config
+        self._reload = reload
         self._models = models
         self._env = env
         self._clock = clock
@@ -45,7 +57,22 @@ class Agent:
         self._tools = ToolBox(env, shell=self._shell)
 
     def check(self, settings: Settings) -> None:
-        self._models.check(self._config.provider(settings.provider))
+        provider = self._provider(settings)
+        provider.check_key()
+        self._models.of(provider)
+
+    def _provider(self, settings: Settings) -> Provider:
+        """The provider as the caller's configuration defines it, else as ours does. A thread may name one that was
+        configured since this process began."""
+        if settings.endpoint is not None and settings.endpoint.id == settings.provider:
+            return settings.endpoint
+        try:
+            return self._config.provider(settings.provider)
+        except ProviderUnknown:
+            if self._reload is None:
+                raise
+            self._config = self._reload()
+            return self._config.provider(settings.provider)
 
     async def origin(self, settings: Settings) -> Origin:
         git = await git_info(settings.cwd)
@@ -55,7 +82,7 @@ class Agent:
         self, live: Live, turn: TurnInput, *, turn_id: str, approver: Approver, emit: Emit, stop: anyio.Event
     ) -> TurnResult:
         settings = live.settings
-        provider = self._config.provider(settings.provider)
+        provider = self._provider(settings)
         surroundings = await anyio.to_thread.run_sync(
             partial(
                 Surroundings.gather,

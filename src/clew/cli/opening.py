@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -97,11 +97,14 @@ def trusted(config: Config, folder: Path) -> bool:
 
 
 @asynccontextmanager
-async def open_home(config: Config, program: str) -> AsyncGenerator[Threads]:
-    """The threads of the configured home. `program` is what others see as owner while a turn runs."""
+async def open_home(
+    config: Config, program: str, *, reload: Callable[[], Config] | None = None
+) -> AsyncGenerator[Threads]:
+    """The threads of the configured home. `program` is what others see as owner while a turn runs; `reload` reads the
+    configuration anew."""
     from clew.app import open_threads
 
-    async with open_threads(config, os.environ, program=program) as threads:
+    async with open_threads(config, os.environ, program=program, reload=reload) as threads:
         yield threads
 
 

@@ -67,5 +67,5 @@ async def _threads(options: Globals) -> AsyncGenerator[Threads]:
     from clew.cli.opening import load_config, open_home
 
     config = await to_thread.run_sync(load_config, options)
-    async with open_home(config, "clew mcp") as threads:
+    async with open_home(config, "clew mcp", reload=partial(load_config, options)) as threads:
         yield threads

@@ -119,7 +119,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """
         named = _normalised(arguments)
         config = _built(self._with_map(_call_map(named)))
-        config.provider(config.model_provider)
+        endpoint = config.provider(config.model_provider)
         return Settings(
             cwd=_folder(named, cwd) or os.path.normpath(Path(cwd).absolute()),
             model=config.model,
@@ -131,6 +131,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             base_instructions=config.base_instructions(),
             developer_instructions=config.developer_instructions,
             compact_prompt=config.compact_prompt,
+            endpoint=endpoint,
         )
 
     def overrides_named(self, arguments: Mapping[str, Any] | None, *, cwd: str | Path | None = None) -> Overrides:
@@ -148,14 +149,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         def mentioned(*keys: str) -> bool:
             return any(merged.get((key,)) is not None for key in keys)
 
-        if mentioned("model_provider"):
-            config.provider(config.model_provider)
+        endpoint = config.provider(config.model_provider) if mentioned("model_provider") else None
         if mentioned("sandbox_workspace_write") and not mentioned("sandbox_mode"):
             raise Source("call", "config").invalid("needs `sandbox_mode` beside it", "sandbox_workspace_write")
         return Overrides(
             cwd=_folder(named, cwd if cwd is not None else Path.cwd()),
             model=config.model if mentioned("model") else None,
             provider=config.model_provider if mentioned("model_provider") else None,
+            endpoint=endpoint,
             approval=config.approval_policy if mentioned("approval_policy") else None,
             sandbox=config.sandbox if mentioned("sandbox_mode") else None,
             effort=config.model_reasoning_effort if mentioned("model_reasoning_effort") else None,

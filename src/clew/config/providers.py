@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from clew.config.reader import Reader
-from clew.errors import ConfigInvalid, KeyMissing
+from clew.errors import ConfigInvalid
+from clew.settings import Provider
 
 __all__ = ["OFFLINE", "OPENAI", "OPENAI_URL", "Provider", "read_providers"]
 
@@ -23,40 +24,6 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 _OPENAI_HEADERS = {"OpenAI-Organization": "OPENAI_ORGANIZATION", "OpenAI-Project": "OPENAI_PROJECT"}
 _RETRIES = 100  # as far as Codex goes
-
-
-class Provider(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint that speaks the OpenAI Responses API.
-
-    `base_url` ends before `/responses`. `env_key` names the variable with the bearer token; `env_http_headers` map
-    header names to variables. `requires_key` False: a missing key is not an error. Times in milliseconds.
-
-    A provider that comes from `Config.provider` is resolved: `bearer_token` holds the key where there is one, and
-    `http_headers` hold those of `env_http_headers` too. Nothing else needs the environment.
-    """
-
-    id: str
-    name: str
-    base_url: str = ""
-    env_key: str | None = None
-    env_key_instructions: str | None = None
-    bearer_token: str | None = None
-    http_headers: dict[str, str] = {}
-    env_http_headers: dict[str, str] = {}
-    query_params: dict[str, str] = {}
-    requires_key: bool = False
-    request_max_retries: int = 4
-    stream_max_retries: int = 5
-    stream_idle_timeout_ms: int = 300_000
-
-    def __repr__(self) -> str:
-        # Secrets never reach logs: neither the token nor header values are shown.
-        return f"Provider({self.id!r}, {self.base_url!r})"
-
-    def check_key(self) -> None:
-        """Raise `KeyMissing` when requests would go out without the key they need."""
-        if self.requires_key and not self.bearer_token:
-            raise KeyMissing(self.env_key or "OPENAI_API_KEY", self.id, self.env_key_instructions or "")
 
 
 def read_providers(

@@ -54,6 +54,7 @@ class RecordedSettings(msgspec.Struct, frozen=True, kw_only=True):
             base_instructions=self.base_instructions or defaults.base_instructions,
             developer_instructions=self.developer_instructions or defaults.developer_instructions,
             compact_prompt=self.compact_prompt or defaults.compact_prompt,
+            endpoint=defaults.endpoint if self.provider in (None, defaults.provider) else None,
         )
 
     @staticmethod

@@ -34,11 +34,6 @@ class Models:
             raise ModelError("the offline model is not part of this program", kind="config")
         return self._http
 
-    def check(self, provider: Provider) -> None:
-        """Raise what every request to `provider` would raise before it is sent: `KeyMissing`, `ModelError`."""
-        if self.of(provider) is self._http:
-            self._http.check(provider)
-
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Stream from the client of the request's provider. See `ModelClient`."""
         events = self.of(request.provider).stream(request)

@@ -116,10 +116,6 @@ class ResponsesClient:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1.0):
                 await response.aclose()
 
-    def check(self, provider: Provider) -> None:
-        """Raise `KeyMissing` when the key that `provider` needs is not there."""
-        self._key(provider)
-
     async def close(self) -> None:
         """Close the kept connections; the client can be used again afterwards."""
         clients, self._clients = list(self._clients.values()), {}
