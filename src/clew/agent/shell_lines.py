@@ -57,6 +57,7 @@ class _Reader:
         self.commands: list[list[str]] = [[]]
         self.plain = True
         self._word: list[str] | None = None
+        self._is_target = False  # the next word belongs to a redirection
 
     def run(self) -> None:
         text, place = self.text, 0
@@ -93,7 +94,8 @@ class _Reader:
                 self._end_command()
                 place += 1
             else:
-                if char in "$*?[]{}~!=" and not (char in "=~!" and self._word):
+                inside = self._word is not None and (char in "~!" or (char == "=" and bool(self.commands[-1])))
+                if char in "$*?[]{}~!=" and not inside:
                     self.plain = False
                 self._put(char)
                 place += 1
@@ -130,6 +132,7 @@ class _Reader:
         if self._word is not None and "".join(self._word).isdigit():
             self._word = None
         self._end_word()
+        self._is_target = True
         match = _REDIRECTION.match(self.text, place) or re.compile("&>").match(self.text, place)
         return match.end() if match else place + 1
 
@@ -141,6 +144,9 @@ class _Reader:
         if self._word is None:
             return
         word, self._word = "".join(self._word), None
+        if self._is_target:
+            self._is_target = False
+            return
         if word in _KEYWORDS and not self.commands[-1]:
             self.plain = False
             return
@@ -148,6 +154,7 @@ class _Reader:
 
     def _end_command(self) -> None:
         self._end_word()
+        self._is_target = False
         self.commands.append([])
 
 

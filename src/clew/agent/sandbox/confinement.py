@@ -85,14 +85,15 @@ class Confinement:
 
     def _bubblewrap(self, argv: Sequence[str], cwd: str, roots: Roots, *, network: bool, tty: bool) -> list[str]:
         assert self.program is not None
-        words = [self.program, *_BUBBLEWRAP, *(["--proc", "/proc"] if self.mounts else [])]
+        # The terminal is taken outside: within, the command is no longer the leader of its session.
+        words = [*_launcher("--tty"), "--"] if tty else []
+        words += [self.program, *_BUBBLEWRAP, *(["--proc", "/proc"] if self.mounts else [])]
         words += ["--unshare-net"] * (not network)
         binds = [("--bind", str(root)) for root in roots.writable]
         binds += [("--ro-bind", path) for path in _existing(roots.protected)]
         for option, path in sorted(binds, key=lambda bind: len(Path(bind[1]).parts)):
             words += [option, path, path]
-        words += ["--chdir", cwd, "--", *_launcher("--filter")]
-        words += ["--no-network"] * (not network) + ["--tty"] * tty
+        words += ["--chdir", cwd, "--", *_launcher("--filter")] + ["--no-network"] * (not network)
         return [*words, "--", *argv]
 
 

@@ -54,7 +54,7 @@ _LAST_CAPABILITY = 63
 # --- seccomp: (machine -> audit architecture, numbers of the system calls)
 
 _AUDIT = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
-_CALLS = {
+CALLS = {
     "x86_64": {
         "socket": 41, "connect": 42, "io_uring_setup": 425,
         "settimeofday": 164, "swapon": 167, "swapoff": 168, "reboot": 169, "init_module": 175, "delete_module": 176,
@@ -258,7 +258,7 @@ def _allow_beneath(ruleset: int, path: str, rights: int) -> None:
 
 def call_filter(machine: str, *, network: bool) -> bytes:
     """The filter program for a machine (`x86_64`, `aarch64`), as the kernel's array of instructions."""
-    calls = _CALLS[machine]
+    calls = CALLS[machine]
     refused = [
         number for name, number in calls.items() if name != "socket" and (name not in _NETWORK_CALLS or not network)
     ]

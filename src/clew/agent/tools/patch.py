@@ -35,6 +35,7 @@ _ADD, _DELETE, _UPDATE, _MOVE = "*** Add File: ", "*** Delete File: ", "*** Upda
 _ENVIRONMENT = "*** Environment ID: "
 _HEREDOC_START = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _CONTEXT_LINES = 1
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 class HunkInvalid(PatchInvalid):
@@ -333,7 +334,7 @@ def _plain(line: str) -> str:
 
 def unified_diff(before: str, after: str) -> str:
     """The hunks that lead from one text to the other, without file headers."""
-    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    old, new = _LINE.findall(before), _LINE.findall(after)
     out: list[str] = []
     for group in SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(_CONTEXT_LINES):
         (_, old_start, _, new_start, _), (_, _, old_end, _, new_end) = group[0], group[-1]

@@ -13,8 +13,8 @@ from clew.ids import IdSource
 
 __all__ = ["Command", "ProcessTable"]
 
-_MOST_PROCESSES = 64
-_SAFE_RECENT = 8
+MOST_PROCESSES = 64
+SAFE_RECENT = 8
 _FIRST_ID, _IDS = 1_000, 99_000
 
 
@@ -63,7 +63,7 @@ class ProcessTable:
     async def add(self, command: Command, process: Process, ids: IdSource) -> None:
         """Start a process and give the command its id. Raises `OSError` when it cannot be started."""
         await self._sweep()
-        while len(self._entries) + len(self._starting) >= _MOST_PROCESSES and self._entries:
+        while len(self._entries) + len(self._starting) >= MOST_PROCESSES and self._entries:
             await self._drop(self._least_needed())
         session = self._free_id(ids)
         self._starting.add(session)
@@ -86,7 +86,7 @@ class ProcessTable:
 
     def _least_needed(self) -> int:
         """The least recently used command that has ended, else the least recently used; the most recent are safe."""
-        candidates = list(self._entries)[: max(1, len(self._entries) - _SAFE_RECENT)]
+        candidates = list(self._entries)[: max(1, len(self._entries) - SAFE_RECENT)]
         ended = (session for session in candidates if self._entries[session][1].finished)
         return next(ended, candidates[0])
 
