@@ -396,51 +396,65 @@ def rebuild(newest_first: Iterable[Record | Skipped], head: Record | None) -> Co
     `head` is the thread's canonical `session_meta`, which need not be reached. Raises `UnsupportedHistory`.
     """
     context = Context(read_meta(head))
+    search = _Search()
     needed: list[Record | Skipped] = []
-    horizon = settings = started = applied = counted = False
-    older = False  # behind the horizon only the newest of each kind that outlives it is of interest
     for record in newest_first:
-        if isinstance(record, Skipped):
+        if search.wants(record):
             needed.append(record)
-            continue
-        kind = record.type
-        if kind == "event_msg":
-            event = payload_kind(record.payload)
-            if event not in _EVENTS:
-                continue
-            if event in _STARTS:
-                if not (older and started):
-                    needed.append(record)
-                started = True
-            elif event == "thread_settings_applied":
-                if applied:
-                    continue
-                applied = True
-                needed.append(record)
-            elif event == "token_count":
-                if not older:
-                    counted = True
-                needed.append(record)
-            else:
-                if not older and event in _ENDS:
-                    counted = True
-                needed.append(record)
-        elif kind == "turn_context":
-            if not (older and settings):
-                needed.append(record)
-            settings = True
-        elif kind == "compacted":
-            if not older:
-                needed.append(record)
-                older = horizon = _has_replacement(record)
-        elif kind in ("response_item", "world_state", "inter_agent_communication", "token_usage_record"):
-            if not older or kind == "token_usage_record":
-                needed.append(record)
-        elif record.ordinal is not None and context.meta.id is None:
+        elif isinstance(record, Record) and record.ordinal is not None and context.meta.id is None:
             context.history_mode = "paginated"
-        if horizon and settings and started and (applied or counted):
+        if search.done:
             break
     needed.reverse()
     for record in needed:
         context.apply(record)
     return context
+
+
+class _Search:
+    """What a backward reading has found. Behind the horizon only the newest of what outlives it is wanted."""
+
+    def __init__(self) -> None:
+        self._horizon = self._settings = self._started = False
+        self._applied = False  # the newest applied settings were met, or are known not to count
+        self._went_on = False  # a token count or the end of a turn was met
+
+    @property
+    def done(self) -> bool:
+        return self._horizon and self._settings and self._started and self._applied
+
+    def wants(self, record: Record | Skipped) -> bool:
+        if isinstance(record, Skipped):
+            return True
+        match record.type:
+            case "event_msg":
+                return self._wants_event(record)
+            case "turn_context":
+                if self._horizon and self._settings:
+                    return False
+                self._settings = self._settings or object_from(record.payload) is not None
+                return True
+            case "compacted":
+                behind = self._horizon
+                if _has_replacement(record):
+                    self._horizon = True
+                    # Who wrote on behind a compaction without repeating older settings did not know them.
+                    self._applied = self._applied or self._went_on
+                return not behind
+            case "response_item" | "world_state" | "inter_agent_communication":
+                return not self._horizon
+            case kind:
+                return kind == "token_usage_record"
+
+    def _wants_event(self, record: Record) -> bool:
+        kind = payload_kind(record.payload)
+        if kind in _STARTS:
+            found, self._started = self._started, True
+            return not (self._horizon and found)
+        if kind == "thread_settings_applied":
+            if self._applied:
+                return False
+            self._applied = isinstance((object_from(record.payload) or {}).get("thread_settings"), dict)
+            return self._applied
+        self._went_on = self._went_on or kind in _ENDS or kind == "token_count"
+        return kind in _EVENTS
