@@ -29,6 +29,10 @@ _A = summary(
 _B = summary("0199a213-0000-7000-8000-000000000002", preview="Say \x1b[31mhi\x1b[0m\tnow", archived=True)
 
 
+def _is_stdout(stream: object) -> bool:
+    return stream is sys.stdout
+
+
 def test_in_a_pipe_a_list_is_lines_of_columns(use: Use, capsys: pytest.CaptureFixture[str]) -> None:
     home = use(FakeThreads(_A, _B))
     assert main(["list", "--all"]) == 0
@@ -80,7 +84,7 @@ def test_a_search_shows_where_it_was_said(use: Use, homes: Path, capsys: pytest.
 def test_on_a_terminal_a_list_is_a_table(
     use: Use, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(terminal, "is_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(terminal, "is_terminal", _is_stdout)
     monkeypatch.setenv("COLUMNS", "110")
     use(FakeThreads(_A, _B, summary("0199b000-0000-7000-8000-000000000003", error="cut\nfile")))
     assert main(["list", "--limit", "2"]) == 0
@@ -99,7 +103,7 @@ def test_an_empty_list_says_what_to_do(
     use(FakeThreads())
     assert main(["list"]) == 0
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(terminal, "is_terminal", lambda stream: True)
+    monkeypatch.setattr(terminal, "is_terminal", _is_stdout)
     assert main(["list"]) == 0
     assert "clew demo" in capsys.readouterr().out
 

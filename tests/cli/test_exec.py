@@ -47,6 +47,13 @@ def test_a_run_starts_a_thread_and_tells_its_turn(use: Use, capsys: pytest.Captu
     assert home.inputs == [TurnInput(text="say hi", trigger="exec")]
 
 
+def test_a_dash_is_standard_input(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pipe(monkeypatch, b"from a pipe")
+    home = use(FakeThreads())
+    assert main([*_BASE, "-"]) == 0
+    assert home.inputs[0].text == "from a pipe"
+
+
 def test_the_caller_names_the_originator(use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_INTERNAL_ORIGINATOR_OVERRIDE", "codex_sdk_ts")
     home = use(FakeThreads())

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import cyclopts
 
 from clew.cli.options import GLOBAL_HELP, Globals, UsageError, did_you_mean
 
-__all__ = ["COMMANDS", "Command", "Options", "application", "dispatch"]
+__all__ = ["COMMANDS", "Command", "Options", "application", "dispatch", "parse"]
 
 Options = Annotated[Globals, cyclopts.Parameter(parse=False)]
 """The type of a command's `options` parameter: the global options, handed in by `dispatch`."""
@@ -179,6 +180,9 @@ Threads survive the server: `codex-reply` finds them on disk.""",
     ),
 )
 
+_DASH = "\0"
+"""Stands for a lone `-` while cyclopts, which takes it for an option, is at work. No argument can hold it."""
+
 _TOP = """\
 Examples:
   clew demo                                   see what this is about
@@ -215,20 +219,30 @@ def application(resolve: Callable[[str], Callable[..., Any] | str] = str) -> cyc
 
 
 def dispatch(arguments: Sequence[str], options: Globals) -> int:
-    """Parse a command line without its global options and run the command."""
-    app = application()
-    try:
-        run, bound, ignored = app.parse_args(
-            list(arguments), exit_on_error=False, print_error=False, console=_help_console()
-        )
-    except cyclopts.CycloptsError as wrong:
-        raise _usage(wrong, arguments) from None
-    call = partial(run, *bound.args, **bound.kwargs, **dict.fromkeys(ignored, options))
-    if inspect.iscoroutinefunction(run):
+    """Run a command line without its global options and give its exit code. Raises what the command raises."""
+    call = parse(arguments, options)
+    if inspect.iscoroutinefunction(call.func):
         import anyio
 
         return anyio.run(cast("Callable[[], Coroutine[Any, Any, int | None]]", call)) or 0
     return call() or 0
+
+
+def parse(arguments: Sequence[str], options: Globals) -> partial[Any]:
+    """The call that a command line without its global options asks for. Raises `UsageError`."""
+    words = [_DASH if word == "-" else word for word in arguments]
+    try:
+        run, bound, ignored = application().parse_args(
+            words, exit_on_error=False, print_error=False, console=_help_console()
+        )
+    except cyclopts.CycloptsError as wrong:
+        raise _usage(wrong, arguments) from None
+    given = {name: _with_dashes(value) for name, value in bound.kwargs.items()}
+    return partial(run, *map(_with_dashes, bound.args), **given, **dict.fromkeys(ignored, options))
+
+
+def _with_dashes(value: Any) -> Any:
+    return type(value)("-") if isinstance(value, str | Path) and str(value) == _DASH else value
 
 
 def _epilogue(command: Command) -> str:
