@@ -15,7 +15,8 @@ import sys
 __all__ = ["prepare"]
 
 _PACKAGES = ("mcp", "mcp.server")
-_NEEDED = "mcp.server.lowlevel.server"
+_NEEDED = "mcp.server.lowlevel"
+_NEEDED_BARE = "mcp.server.lowlevel.server"
 
 
 def prepare() -> bool:
@@ -29,7 +30,7 @@ def prepare() -> bool:
     try:
         for name in _PACKAGES:
             _install_bare(name)
-        importlib.import_module(_NEEDED)
+        importlib.import_module(_NEEDED_BARE)
     except Exception:
         for name in [name for name in sys.modules if name == "mcp" or name.startswith("mcp.")]:
             del sys.modules[name]

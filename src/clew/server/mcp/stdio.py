@@ -51,9 +51,13 @@ def parse_line(line: bytes) -> Inbound | None:
     if not line.strip():
         return None
     try:
-        return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+        message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValueError:
         return Malformed(tuple(_replies(line)))
+    if isinstance(message, types.JSONRPCNotification) and b'"id"' in line and "id" in json.loads(line):
+        # A request whose id is none (null, an object): as a notification it would never be answered.
+        return Malformed((_error(None, types.INVALID_REQUEST, "Invalid request: the id is no string or integer"),))
+    return SessionMessage(message)
 
 
 def _replies(line: bytes) -> Iterator[types.JSONRPCError]:
@@ -141,7 +145,7 @@ async def stdio_streams() -> AsyncGenerator[
         async with BlockingPortal() as portal, anyio.create_task_group() as group:
             _start(_read_lines, wire_in, incoming, portal)
             flushed = anyio.Event()
-            group.start_soon(_write_lines, wire_out, outgoing, portal, flushed)
+            group.start_soon(_write_lines, wire_out, outgoing, portal, incoming, flushed)
             try:
                 yield read, write
             finally:
@@ -199,6 +203,7 @@ async def _write_lines(
     descriptor: int,
     outgoing: MemoryObjectReceiveStream[SessionMessage],
     portal: BlockingPortal,
+    incoming: MemoryObjectSendStream[Inbound],
     flushed: anyio.Event,
 ) -> None:
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -215,7 +220,9 @@ async def _write_lines(
             async for message in outgoing:
                 lines.put(render(message.message))
                 if not await done.receive():
+                    # A client that does not read has left, whether or not it closed our input too.
                     _log.info("the client closed its end")
+                    incoming.close()
                     return
     finally:
         lines.put(None)

@@ -76,7 +76,7 @@ def _item_text(item: dict[str, Any]) -> str:
         case "agentMessage":
             return f"Agent: {item.get('text', '')}"
         case "reasoning":
-            summary = "\n".join(str(part) for part in item.get("summary") or [])
+            summary = "\n".join(map(str, cast("list[Any]", item.get("summary") or [])))
             return f"Thought: {summary}" if summary else ""
         case "commandExecution":
             code = item.get("exitCode")
