@@ -71,7 +71,7 @@ def test_what_lines_are_read_as(line: bytes, found: Any) -> None:
 
 def test_the_bare_format_comes_in_the_same_clothes() -> None:
     meta = {"id": "b427", "timestamp": "2025-08-01T00:00:00.000Z", "instructions": None}
-    item = {"type": "message", "id": None, "role": "user", "content": []}
+    item = {"type": "message", "id": None, "role": "user", "content": ["x"]}
     assert [plain(decode_line(json.dumps(line).encode())) for line in (meta, item, {"record_type": "state"})] == [
         ("session_meta", meta, meta["timestamp"], None, None),
         ("response_item", item, None, None, None),

@@ -37,8 +37,8 @@ def source() -> Iterator[Callable[[Home, bytes], FrameSource]]:
         each.close()
 
 
-def pack(data: bytes, **options: bool) -> bytes:
-    return zstandard.ZstdCompressor(level=3, **options).compress(data)
+def pack(data: bytes, *, checksum: bool = False, sized: bool = True) -> bytes:
+    return zstandard.ZstdCompressor(level=3, write_checksum=checksum, write_content_size=sized).compress(data)
 
 
 def fresh() -> Home:
@@ -62,7 +62,7 @@ def test_both_ways_read_what_was_packed(home: Home, source: Source) -> None:
 def test_any_frames_and_any_places(parts: list[bytes], checksum: bool, sized: bool, draw: st.DataObject) -> None:
     data = b"".join(parts)
     skippable = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
-    frames = [pack(part, write_checksum=checksum, write_content_size=sized) for part in parts]
+    frames = [pack(part, checksum=checksum, sized=sized) for part in parts]
     with closing(open_packed(fresh(), skippable.join(frames))) as packed:
         for _ in range(4):
             offset = draw.draw(st.integers(0, len(data) + 2))
@@ -100,7 +100,7 @@ def test_what_is_no_frame_is_damage(home: Home, source: Source, data: bytes) -> 
 
 @given(st.binary(max_size=40), st.integers(0, 200))
 def test_damaged_bytes_never_raise(noise: bytes, place: int) -> None:
-    packed = bytearray(pack(LONG[:5000], write_checksum=True))
+    packed = bytearray(pack(LONG[:5000], checksum=True))
     packed[place : place + len(noise)] = noise
     with closing(open_packed(fresh(), bytes(packed))) as opened:
         for line in scan_forward(opened):

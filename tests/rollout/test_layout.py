@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -23,15 +24,14 @@ def test_every_thread_is_found_once_and_by_its_id(home: Home) -> None:
     threads = {thread.thread_id: thread for thread in home.threads()}
     assert set(threads) == {builder.id for builder in made.values()}
     for builder in made.values():
-        thread = home.find(builder.id)
-        assert thread == threads[builder.id]
+        thread = threads[builder.id]
+        assert home.find(builder.id) == thread
         assert len(thread.segments) == len(builder.segments)
         assert thread.doubles == ()
 
 
 @pytest.mark.parametrize("spell", [str.upper, "urn:uuid:{}".format, "{{{}}}".format, str])
-def test_any_spelling_of_an_id_finds_it(home: Home, spell: object) -> None:
-    assert callable(spell)
+def test_any_spelling_of_an_id_finds_it(home: Home, spell: Callable[[str], str]) -> None:
     thread = ThreadBuilder().turn("a")
     thread.write(home)
     found = home.find(spell(thread.id))
@@ -69,7 +69,9 @@ def test_names_and_places_of_new_files(home: Home) -> None:
 def test_segments_come_oldest_first_and_the_newest_is_current(home: Home) -> None:
     thread = ThreadBuilder().turn("a").turn("b").revert(1).turn("c").revert(0).turn("d")
     newest = thread.write(home)
-    memory(home).set_mtime(home.find(thread.id).segments[0].path, 2**62)  # type: ignore[union-attr] # written above
+    found = home.find(thread.id)
+    assert found is not None
+    memory(home).set_mtime(found.segments[0].path, 2**62)
     found = home.find(thread.id)
     assert found is not None
     assert [file.name.segment_id for file in found.segments] == [segment.segment_id for segment in thread.segments]
