@@ -10,6 +10,7 @@ events or items, ordinals, ids) follows the version it is made for; texts and id
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -357,8 +358,6 @@ class ThreadBuilder:
             raise ValueError("the bare format has only messages and calls")
 
     def _uuid4(self) -> str:
-        import uuid
-
         return str(uuid.UUID(bytes=self._random.randbytes(16), version=4))
 
     def _write_head(self, **extra: Any) -> None:
@@ -579,11 +578,7 @@ class ThreadBuilder:
 
 
 def _base(mark: _Mark) -> Json:
-    return {
-        "thread_id": mark.rollout_id,
-        "end_ordinal_exclusive": mark.ordinal,
-        "end_byte_offset": mark.offset,
-    }
+    return {"thread_id": mark.rollout_id, "end_ordinal_exclusive": mark.ordinal, "end_byte_offset": mark.offset}
 
 
 def _input(text: str) -> Json:
