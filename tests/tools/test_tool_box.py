@@ -60,7 +60,7 @@ async def test_the_patch_tool_has_a_function_form(bench: Bench) -> None:
         ),
         (
             "function", None, "exec_command", "{}",
-            "failed to parse function arguments: Object missing required field `cmd`",
+            "failed to parse function arguments: missing field `cmd` at line 1 column 2",
         ),
         (
             "function", None, "write_stdin", '{"session_id": "x"}',

@@ -132,7 +132,8 @@ async def test_the_directory_is_the_turns_own_or_the_one_named(bench: Bench) -> 
     assert plain((await bench.run("pwd", workdir="sub")).output) == answer(f"{bench.project}/sub\n")
     outcome = await bench.run("pwd", workdir="nowhere")
     assert outcome.output == (
-        'exec_command failed: CreateProcess { message: "No such file or directory (os error 2)" }'
+        'exec_command failed: CreateProcess { message: "Rejected(\\"Failed to create unified exec process: '
+        'No such file or directory (os error 2)\\")" }'
     )
     assert outcome.finished is None
 
@@ -222,14 +223,18 @@ async def test_a_hundred_megabytes_cost_neither_memory_nor_the_loop(bench: Bench
         group.start_soon(tick)
         outcome = await bench.run("yes 0123456789abcdef | head -c 100000000", max_output_tokens=10)
         done.set()
-    assert late < 0.5
+    assert late < 1
     assert outcome is not None
     assert outcome.item is not None
     kept = outcome.item.fields["aggregatedOutput"]
     assert f"\n... {100_000_000 - 1024 * 1024} bytes omitted ...\n" in kept
     assert len(kept) < 1024 * 1024 + 100
-    assert plain(outcome.output).splitlines()[5] == "Warning: truncated output (original token count: 262152)"
-    assert not plain(outcome.output).splitlines()[6].startswith("Total output lines")
+    assert plain(outcome.output) == (
+        "Chunk ID: C\nWall time: T seconds\nProcess exited with code 0\nOriginal token count: 25000000\nOutput:\n"
+        "Warning: truncated output (original token count: 25000000)\n"
+        f"... {100_000_000 - 1024 * 1024} bytes omitted ...\n\n"
+        "0123456789abcdef\n012…262142 tokens truncated…def\n0123456789abcdef"
+    )
     assert sum(len(event.text) for event in bench.events if isinstance(event, OutputDelta)) < 20_000_000
 
 
@@ -283,14 +288,12 @@ async def test_closing_kills_what_runs_and_starts_nothing_more(bench: Bench) -> 
     assert not alive(pid)
     assert plain((await bench.run("echo again")).output) == answer("again\n")
     await bench.box.close()
-    assert (await bench.run("true")).output == (
-        'exec_command failed: CreateProcess { message: "the session was closed (os error 125)" }'
-    )
+    assert "the session was closed" in str((await bench.run("true")).output)
 
 
-async def test_a_command_that_ended_unseen_is_collected(bench: Bench) -> None:
+async def test_a_command_that_ended_unseen_is_collected_and_can_still_be_asked(bench: Bench) -> None:
     gate = bench.project / "gate"
-    await bench.run(f"while [ ! -e {gate} ]; do sleep 0.01; done; echo late", yield_time_ms=250)
+    first = await bench.run(f"while [ ! -e {gate} ]; do sleep 0.01; done; echo late", yield_time_ms=250)
     assert await bench.box.collect(bench.ctx()) == []
     gate.touch()
     found: list[str] = []
@@ -300,6 +303,10 @@ async def test_a_command_that_ended_unseen_is_collected(bench: Bench) -> None:
             await anyio.sleep(0.01)
     assert found == ["late\n"]
     assert bench.items[-1] == ("completed", "call-1", "completed")
+    assert await bench.box.collect(bench.ctx()) == []
+    last = await bench.call("write_stdin", {"session_id": session_of(first.output)})
+    assert (plain(last.output), last.finished) == (answer("late\n"), None)
+    assert [item for item in bench.items if item[0] == "completed"] == [("completed", "call-1", "completed")]
 
 
 async def test_no_descriptors_and_threads_are_left(bench: Bench) -> None:

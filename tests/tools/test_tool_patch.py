@@ -93,7 +93,7 @@ async def test_the_function_form_takes_the_patch_as_input(bench: Bench) -> None:
     outcome = await bench.call("apply_patch", {"input": "*** Begin Patch\n*** Add File: n\n+1\n*** End Patch"})
     assert plain(outcome.output) == f"{SUCCESS}A n\n"
     missing = await bench.call("apply_patch", {"patch": ""})
-    assert missing.output == "failed to parse function arguments: Object missing required field `input`"
+    assert missing.output == "failed to parse function arguments: missing field `input` at line 1 column 13"
 
 
 async def test_a_patch_as_a_command_runs_as_a_patch(bench: Bench) -> None:

@@ -145,6 +145,10 @@ async def test_a_sandboxed_command_can_have_a_terminal(confined: Bench) -> None:
     assert output.endswith("Process exited with code 0\nOriginal token count: 3\nOutput:\nterminal\r\n")
 
 
+async def test_a_closed_pipe_ends_a_sandboxed_command_quietly(confined: Bench) -> None:
+    assert plain((await confined.run("yes | head -n 1")).output).endswith("Output:\ny\n")
+
+
 async def test_an_approved_escalation_runs_unconfined_and_says_so(confined: Bench, tmp_path: Path) -> None:
     confined.approval = ApprovalPolicy.ON_REQUEST
     confined.person.answers = [Decision.ONCE]

@@ -28,7 +28,7 @@ from clew.errors import ClewError
 from clew.events import ApprovalAsked, ApprovalRequest, Decision
 from clew.settings import ApprovalPolicy, Sandbox, SandboxMode, Settings
 
-__all__ = ["REJECTED_BY_USER", "ApprovalRules", "Ruling", "Verdict", "is_dangerous"]
+__all__ = ["REJECTED_BY_USER", "ApprovalRules", "Ruling", "Verdict", "is_dangerous", "rejected"]
 
 
 class Verdict(StrEnum):
@@ -74,10 +74,10 @@ class ApprovalRules:
         dangerous = is_dangerous(argv)
         if never and dangerous:
             why = "rm -f style commands are not permitted. Use a safer approach"
-            return Ruling(Verdict.REFUSE, _rejected(f"`{display(argv)}` rejected: {why}"))
+            return Ruling(Verdict.REFUSE, rejected(f"`{display(argv)}` rejected: {why}"))
         unconfined = not full and not confinement.available
         if never and unconfined:
-            return Ruling(Verdict.REFUSE, _rejected(f"no sandbox on this machine: {confinement.reason}"))
+            return Ruling(Verdict.REFUSE, rejected(f"no sandbox on this machine: {confinement.reason}"))
         free = escalated or unconfined
         may_run = Ruling(Verdict.UNSANDBOXED if free or full else Verdict.SANDBOXED)
         if not (policy is ApprovalPolicy.UNTRUSTED or dangerous or unconfined or (escalated and not full)):
@@ -127,13 +127,14 @@ class ApprovalRules:
         return decision
 
 
-def _rejected(why: str) -> str:
+def rejected(why: str) -> str:
+    """What the model is told about a command that was not started."""
     escaped = why.replace("\\", "\\\\").replace('"', '\\"')
     inner = f'Rejected("{escaped}")'.replace("\\", "\\\\").replace('"', '\\"')
     return f'exec_command failed: CreateProcess {{ message: "{inner}" }}'
 
 
-REJECTED_BY_USER = _rejected("rejected by user")
+REJECTED_BY_USER = rejected("rejected by user")
 
 # Programs that run another one: how many operands of their own stand before it, and which options take a value.
 _RUNNERS: dict[str, tuple[int, str]] = {

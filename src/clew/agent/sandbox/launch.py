@@ -86,6 +86,8 @@ def main(arguments: list[str]) -> NoReturn:
         sys.stderr.write(f"clew sandbox: {error}\n")
         sys.stderr.flush()
         os._exit(FAILED)
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by the interpreter; a command would inherit that
+        signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvpe(command[0], command, os.environ)  # noqa: S606 - to become the command is the point
     except OSError as error:

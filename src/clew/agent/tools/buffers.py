@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from clew.agent.tools.truncation import omitted_mark
+
 __all__ = ["BUFFER_LIMIT", "HeadTail"]
 
 BUFFER_LIMIT = 1024 * 1024
@@ -50,7 +52,7 @@ class HeadTail:
             return (bytes(self._head) + tail).decode("utf-8", "replace")
         tail = tail[len(tail) - self._tail_limit :]
         head, end = self._head.decode("utf-8", "replace"), tail.decode("utf-8", "replace")
-        return f"{head}\n... {omitted} bytes omitted ...\n{end}"
+        return f"{head}\n{omitted_mark(omitted)}\n{end}"
 
     def take(self) -> HeadTail:
         """Hand out what is kept and start anew."""

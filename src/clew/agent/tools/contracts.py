@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -19,6 +20,7 @@ from clew.settings import Settings
 __all__ = ["Finished", "Tool", "ToolCall", "ToolContext", "ToolFailed", "ToolOutcome", "aborted", "parse_arguments"]
 
 Arguments = TypeVar("Arguments")
+_MISSING = re.compile(r"Object missing required field (`\w+`)")
 
 
 class ToolFailed(ClewError):
@@ -122,4 +124,8 @@ def parse_arguments(text: str, kind: type[Arguments]) -> Arguments:
     try:
         return msgspec.json.decode(text or "{}", type=kind)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        raise ToolFailed(f"failed to parse function arguments: {error}") from error
+        why = str(error)
+        if missing := _MISSING.fullmatch(why):
+            lines = text.rstrip().split("\n")
+            why = f"missing field {missing[1]} at line {len(lines)} column {len(lines[-1])}"
+        raise ToolFailed(f"failed to parse function arguments: {why}") from error

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from clew.agent.approvals import REJECTED_BY_USER, ApprovalRules, Verdict
+from clew.agent.approvals import REJECTED_BY_USER, ApprovalRules, Verdict, rejected
 from clew.agent.sandbox import Confinement
 from clew.agent.shell_lines import PatchCommand, actions, display, find_patch
 from clew.agent.tools.contracts import (
@@ -31,7 +31,7 @@ from clew.agent.tools.contracts import (
 )
 from clew.agent.tools.process_table import Command, ProcessTable
 from clew.agent.tools.processes import Process
-from clew.agent.tools.truncation import budget_for, count_tokens, truncate
+from clew.agent.tools.truncation import budget_for, count_tokens, tokens_of, truncate
 from clew.errors import SandboxUnavailable
 from clew.events import ApprovalRequest, Decision, Item, ItemCompleted, ItemStarted, OutputDelta
 from clew.settings import SandboxMode
@@ -231,7 +231,7 @@ class ExecCommand:
             await self._table.add(command, process, ctx.ids)
         except (OSError, SandboxUnavailable) as error:
             why = f"{error.strerror} (os error {error.errno})" if isinstance(error, OSError) else str(error)
-            text = f'exec_command failed: CreateProcess {{ message: "{why}" }}'
+            text = rejected(f"Failed to create unified exec process: {why}")
             finished = await _complete(command, ctx, "failed", exit_code=-1) if command.announced else None
             return ToolOutcome(output=text, success=False, finished=finished)
         try:
@@ -358,15 +358,16 @@ async def _answer(
     ended = process.finished
     fresh = process.take_fresh()
     if ended:
-        finished = await settle(table, command, process, ctx)
+        finished = await _settle(table, command, process, ctx)
     text = fresh.text()
+    original = tokens_of(fresh.total) if fresh.omitted else count_tokens(text)
     lines = [
         f"Chunk ID: {ctx.ids.uuid7()[-6:]}",
         f"Wall time: {elapsed:.4f} seconds",
         f"Process exited with code {process.exit_code}" if ended else f"Process running with session ID {command.id}",
-        f"Original token count: {count_tokens(text)}",
+        f"Original token count: {original}",
         "Output:",
-        truncate(text, budget_for(ctx.policy, tokens), count_lines=not fresh.omitted),
+        truncate(text, budget_for(ctx.policy, tokens), original=original, omitted=fresh.omitted),
     ]
     success = not ended or process.exit_code == 0
     return ToolOutcome(output="\n".join(lines), success=success, finished=finished)
@@ -394,17 +395,25 @@ async def _watch(command: Command, process: Process, ctx: ToolContext, seconds: 
     await show(final=True)
 
 
-async def settle(table: ProcessTable, command: Command, process: Process, ctx: ToolContext) -> Finished:
-    """A command that has ended: announce its item, once, and forget its session."""
+async def announce(command: Command, process: Process, ctx: ToolContext) -> Finished | None:
+    """Announce the item of a command that has ended; None when that was done before."""
+    if command.finished is not None:
+        return None
     with anyio.CancelScope(shield=True):
-        if command.finished is None:
-            code = -1 if command.killed or process.exit_code is None else process.exit_code
-            status = "completed" if code == 0 else "failed"
-            output = await anyio.to_thread.run_sync(process.whole)
-            command.finished = await _complete(command, ctx, status, exit_code=code, output=output)
-        await table.remove(command.id)
-    assert command.finished is not None
+        code = -1 if command.killed or process.exit_code is None else process.exit_code
+        status = "completed" if code == 0 else "failed"
+        output = await anyio.to_thread.run_sync(process.whole)
+        command.finished = await _complete(command, ctx, status, exit_code=code, output=output)
     return command.finished
+
+
+async def _settle(table: ProcessTable, command: Command, process: Process, ctx: ToolContext) -> Finished | None:
+    """The model is told of the end: announce the item, if that is still to do, and forget the session."""
+    finished: Finished | None = None
+    with anyio.CancelScope(shield=True):
+        finished = await announce(command, process, ctx)
+        await table.remove(command.id)
+    return finished
 
 
 async def _cut_short(table: ProcessTable, command: Command, process: Process, ctx: ToolContext, call_id: str) -> None:
@@ -412,7 +421,8 @@ async def _cut_short(table: ProcessTable, command: Command, process: Process, ct
     with anyio.CancelScope(shield=True):
         command.killed = command.killed or not process.finished
         await process.end()
-        table.cut[call_id] = await settle(table, command, process, ctx)
+        if finished := await _settle(table, command, process, ctx):
+            table.cut[call_id] = finished
 
 
 async def _complete(

@@ -116,11 +116,14 @@ class ProcessTable:
                     await process.dispose()
 
     def ended(self, thread_id: str | None = None) -> list[tuple[Command, Process]]:
-        """Commands whose end nobody has looked at."""
+        """Commands that have ended and were not announced."""
         return [
             (command, process)
             for command, process in self._entries.values()
-            if process.finished and not process.lock.locked() and thread_id in (None, command.thread_id)
+            if process.finished
+            and command.finished is None
+            and not process.lock.locked()
+            and thread_id in (None, command.thread_id)
         ]
 
     async def close(self, thread_id: str | None = None) -> list[tuple[Command, Process]]:

@@ -18,7 +18,7 @@ from clew.agent.sandbox import Confinement, detect
 from clew.agent.shell_lines import PatchCommand
 from clew.agent.tools.apply_patch import ApplyPatch
 from clew.agent.tools.contracts import Finished, Tool, ToolCall, ToolContext, ToolFailed, ToolOutcome, aborted
-from clew.agent.tools.exec_command import CommandSettings, ExecCommand, WriteStdin, settle
+from clew.agent.tools.exec_command import CommandSettings, ExecCommand, WriteStdin, announce
 from clew.agent.tools.process_table import ProcessTable
 from clew.agent.tools.view_image import ViewImage
 from clew.errors import ClewError, PatchInvalid, ToolDenied
@@ -120,12 +120,12 @@ class ToolBox:
     async def collect(self, ctx: ToolContext) -> list[Finished]:
         """Announce commands of the thread that ended since a call left them running, and hand out their items.
 
-        To be called when a turn starts or ends, so that the log learns of them. What they printed last is lost to
-        the model, as is their session id.
+        To be called when a turn starts or ends, so that the log learns of them. Their last output still waits for
+        the model to ask for it.
         """
-        return [
-            await settle(self._table, command, process, ctx) for command, process in self._table.ended(ctx.thread_id)
-        ]
+        entries = self._table.ended(ctx.thread_id)
+        found = [await announce(command, process, ctx) for command, process in entries]
+        return [finished for finished in found if finished]
 
     async def close(self, ctx: ToolContext | None = None) -> list[Finished]:
         """Kill what still runs: of the thread of `ctx` (then its items are announced and handed out), or everything.
@@ -135,7 +135,8 @@ class ToolBox:
         ended = await self._table.close(ctx.thread_id if ctx else None)
         if ctx is None:
             return []
-        return [await settle(self._table, command, process, ctx) for command, process in ended]
+        found = [await announce(command, process, ctx) for command, process in ended]
+        return [finished for finished in found if finished]
 
     async def _patched(self, call: ToolCall, patch: PatchCommand, cwd: str, ctx: ToolContext) -> ToolOutcome:
         """A patch that came as a command line: the answer has a command's head."""

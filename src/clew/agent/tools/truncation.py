@@ -41,7 +41,12 @@ class Truncation(msgspec.Struct, frozen=True):
 
 def count_tokens(text: str) -> int:
     """The estimate for a text."""
-    return -(-len(text.encode("utf-8", "replace")) // _BYTES_PER_TOKEN)
+    return tokens_of(len(text.encode("utf-8", "replace")))
+
+
+def tokens_of(size: int) -> int:
+    """The estimate for a text of `size` bytes."""
+    return -(-size // _BYTES_PER_TOKEN)
 
 
 def budget_for(policy: OutputPolicy, asked_tokens: float | None) -> Truncation:
@@ -52,17 +57,23 @@ def budget_for(policy: OutputPolicy, asked_tokens: float | None) -> Truncation:
     return Truncation(policy.size, "tokens" if policy.mode == "tokens" else "chars")
 
 
-def truncate(text: str, budget: Truncation, *, count_lines: bool = True) -> str:
+def truncate(text: str, budget: Truncation, *, original: int | None = None, omitted: int = 0) -> str:
     """The text within its budget: as it is, or headed by a warning and cut in the middle.
 
-    `count_lines` is off where the text has lost its middle before, so that its lines cannot be counted.
+    `original` is the token count before anything was lost, if that is not the text's own; `omitted` says how many
+    bytes of the middle it lost before, so that its lines cannot be counted.
     """
-    if len(text) <= budget.limit // 4 or len(text.encode("utf-8", "replace")) <= budget.limit:
+    if len(text.encode("utf-8", "replace")) <= budget.limit:
         return text
-    head = f"Warning: truncated output (original token count: {count_tokens(text)})\n"
-    if count_lines:
-        head += f"Total output lines: {text.count(chr(10)) + (not text.endswith(chr(10)))}\n"
-    return f"{head}\n{cut_middle(text, budget)}"
+    count = count_tokens(text) if original is None else original
+    lines = text.count("\n") + (not text.endswith("\n"))
+    loss = omitted_mark(omitted) if omitted else f"Total output lines: {lines}"
+    return f"Warning: truncated output (original token count: {count})\n{loss}\n\n{cut_middle(text, budget)}"
+
+
+def omitted_mark(omitted: int) -> str:
+    """The line that stands for bytes a buffer could not keep."""
+    return f"... {omitted} bytes omitted ..."
 
 
 def cut_middle(text: str, budget: Truncation) -> str:
