@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import anyio
@@ -37,6 +37,7 @@ class Answer:
     text: str
     thread_id: str | None
     failed: bool
+    structured: dict[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
 
 class Server:
@@ -58,7 +59,7 @@ class Server:
         assert isinstance(result, CallToolResult), result
         text = "".join(part.text for part in result.content if isinstance(part, TextContent))
         structured = cast("dict[str, Any]", result.structured_content or {})
-        return Answer(text, structured.get("threadId"), bool(result.is_error))
+        return Answer(text, structured.get("threadId"), bool(result.is_error), structured)
 
     async def start(self, prompt: str, **arguments: Any) -> Answer:
         return await self.call("codex", prompt=prompt, **arguments)

@@ -112,8 +112,8 @@ class World:
             )
 
     def rollouts(self, thread_id: str | None = None) -> list[Path]:
-        """The thread's files, or those of all threads, oldest first by name."""
-        return sorted(self.home.rglob(f"rollout-*{thread_id}*.jsonl*" if thread_id else "rollout-*.jsonl*"))
+        """The thread's plain files, or those of all threads, oldest first by name."""
+        return sorted(self.home.rglob(f"rollout-*{thread_id}*.jsonl" if thread_id else "rollout-*.jsonl"))
 
     def lines(self, thread_id: str) -> list[dict[str, Any]]:
         """The records of a thread that has one plain file. Every line must be whole, but for the last one."""

@@ -6,6 +6,7 @@ The disk decides what exists. A thread that is damaged is listed with its error.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -218,6 +219,12 @@ class HomeCatalog:
                     continue
                 target = folder(file)
                 fs.make_folder(target)
+                if not file.compressed:
+                    # A crash while it was unpacked leaves the packed form behind the plain one; left here alone it
+                    # would be a thread again.
+                    packed = file.path.with_name(f"{file.path.name}.zst")
+                    with contextlib.suppress(FileNotFoundError):
+                        fs.rename(packed, target / packed.name)
                 fs.rename(file.path, target / file.path.name)
                 self._fail.hit("after_rename")
                 fs.sync_folder(target)
