@@ -165,3 +165,11 @@ def test_a_wrong_base_url_in_the_environment_is_named_by_its_variable(homes: Hom
     homes.env["OPENAI_BASE_URL"] = "localhost"
     with pytest.raises(ConfigInvalid, match=r"^OPENAI_BASE_URL: invalid value: 'localhost'"):
         load(homes.env)
+
+
+def test_variables_that_hold_provider_keys_are_known_by_name(homes: Homes) -> None:
+    homes.codex_file(
+        '[model_providers.mine]\nbase_url = "http://127.0.0.1:9/v1"\nenv_key = "MINE_KEY"\n'
+        'env_http_headers = { "X-Team" = "TEAM_SECRET" }\n'
+    )
+    assert load(homes.env).key_variables >= {"OPENAI_API_KEY", "CODEX_API_KEY", "MINE_KEY", "TEAM_SECRET"}

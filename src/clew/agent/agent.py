@@ -54,7 +54,10 @@ class Agent:
         self._clock = clock
         self._ids = ids
         self._shell = find_shell(env)
-        self._tools = ToolBox(env, shell=self._shell)
+        # What a command prints goes to the model and into the log, so keys of providers stay here.
+        hidden = config.key_variables
+        visible = {name: value for name, value in env.items() if name not in hidden}
+        self._tools = ToolBox(visible, shell=self._shell)
 
     def check(self, settings: Settings) -> None:
         provider = self._provider(settings)

@@ -96,6 +96,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The ids of all providers, sorted."""
         return tuple(sorted(self._providers))
 
+    @property
+    def key_variables(self) -> frozenset[str]:
+        """The environment variables that hold keys of model providers: what a model should not get to see."""
+        named = {"OPENAI_API_KEY", "CODEX_API_KEY"}
+        for provider in self._providers.values():
+            named |= {provider.env_key or "", *provider.env_http_headers.values()}
+        return frozenset(named - {""})
+
     def sources(self) -> tuple[SourcedValue, ...]:
         """Each effective key with its value and where that came from; secrets masked."""
         return self._sources
