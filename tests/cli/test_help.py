@@ -10,9 +10,10 @@ import pytest
 from inline_snapshot import snapshot
 
 from clew.cli import main
+from clew.cli.commands import COMMANDS
 from clew.cli.completion import _GLOBAL  # pyright: ignore[reportPrivateUsage] - held to the options that are parsed
 from clew.cli.options import GLOBAL_HELP, take_globals
-from clew.cli.registry import COMMANDS, parse
+from clew.cli.registry import parse
 
 
 @pytest.fixture(autouse=True)
@@ -31,36 +32,30 @@ def _help(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_the_first_help(capsys: pytest.CaptureFixture[str]) -> None:
     text = _help(capsys)
     assert text == snapshot("""\
-Usage: clew COMMAND
+Usage: clew COMMAND [OPTIONS]
 
-Never lose the thread of a coding agent: list, continue and serve its
-conversations.
+Never lose the thread of a coding agent.
 
-╭─ Threads ────────────────────────────────────────────────────────────────────╮
-│ list (ls)  List threads, newest first.                                       │
-│ show       Show what happened in a thread.                                   │
-│ exec (e)   Run one turn and print the answer; `exec resume` goes on with a   │
-│            thread.                                                           │
-╰──────────────────────────────────────────────────────────────────────────────╯
-╭─ Servers ────────────────────────────────────────────────────────────────────╮
-│ mcp (mcp-server)  Serve the tools `codex` and `codex-reply` to MCP clients   │
-│                   on standard input and output.                              │
-╰──────────────────────────────────────────────────────────────────────────────╯
-╭─ Keeping threads ────────────────────────────────────────────────────────────╮
-│ fork       Copy a thread, whole or up to a turn, and print the new id.       │
-│ rename     Give a thread a name, or take it away.                            │
-│ archive    Put threads away; they stay on disk.                              │
-│ unarchive  Take archived threads out again.                                  │
-│ inspect    Print everything that is known about recorded threads, as JSON.   │
-╰──────────────────────────────────────────────────────────────────────────────╯
-╭─ Setup ──────────────────────────────────────────────────────────────────────╮
-│ demo        Watch a thread survive a kill: offline, in a temporary folder,   │
-│             in seconds.                                                      │
-│ doctor      Check this machine and this configuration, and say what to do.   │
-│ config      Print the configuration that counts, and where each value comes  │
-│             from.                                                            │
-│ completion  Print a completion script for bash, zsh or fish.                 │
-╰──────────────────────────────────────────────────────────────────────────────╯
+Threads:
+  list, ls         List threads, newest first.
+  show             Show what happened in a thread.
+  exec, e          Run one turn, in a new thread or in one that goes on.
+
+Servers:
+  mcp, mcp-server  Serve the tools `codex` and `codex-reply` to MCP clients.
+
+Keeping threads:
+  fork             Copy a thread, whole or up to a turn; prints the new id.
+  rename           Give a thread a name, or take it away.
+  archive          Put threads away; they stay on disk.
+  unarchive        Take archived threads out again.
+  inspect          Print all that is known about recorded threads, as JSON.
+
+Setup:
+  demo             Watch a thread survive a kill: offline, in seconds.
+  doctor           Check machine and configuration, and say what to do.
+  config           Print the configuration, and where each value comes from.
+  completion       Print a completion script for bash, zsh or fish.
 
 Options of every command, before or after its name:
   -C, --cd DIR                 work in this folder
@@ -83,73 +78,71 @@ Examples:
   clew exec resume last "and now fix it"      go on where it stopped
   claude mcp add codex -- clew mcp            register the server in Claude Code\
 """)
+    assert max(map(len, text.splitlines())) <= 80
     assert main([]) == 0
     assert main(["-h"]) == 0
 
 
 def test_the_help_of_exec(capsys: pytest.CaptureFixture[str]) -> None:
     assert _help(capsys, "exec") == snapshot("""\
-Usage: clew exec [OPTIONS] [ARGS...]
+Usage: clew exec [OPTIONS] [resume THREAD | fork THREAD] [PROMPT | -]
 
-Run one turn and print the answer; `exec resume` goes on with a thread.
+Run one turn, in a new thread or in one that goes on.
 
 ╭─ Arguments ──────────────────────────────────────────────────────────────────╮
-│ WORDS  [resume ID|NAME|last | fork ID|NAME|last] [PROMPT | -]                │
+│ WORDS  `resume THREAD` or `fork THREAD`, and the prompt.                     │
 ╰──────────────────────────────────────────────────────────────────────────────╯
 ╭─ Parameters ─────────────────────────────────────────────────────────────────╮
 │ --json --experimental-json    One JSON event per line on standard output.    │
-│                               [default: False]                               │
 │ --last                        With resume: the newest thread of this folder. │
-│                               [default: False]                               │
-│ --all                         With --last: of any folder. [default: False]   │
+│ --all                         With --last: of any folder.                    │
 │ --image -i STR...             Attach an image file (repeat it, or separate   │
-│                               several with commas). [default: ()]            │
+│                               several with commas).                          │
 │ --add-dir STR...              A further folder that may be written to with   │
-│                               workspace-write (repeat it). [default: ()]     │
+│                               workspace-write (repeat it).                   │
 │ --output-schema PATH          A file with the JSON schema that the final     │
 │                               answer must follow.                            │
 │ --output-last-message -o      Write the final answer to this file, too.      │
 │   PATH                                                                       │
-│ --skip-git-repo-check         Run outside of a git repository. [default:     │
-│                               False]                                         │
+│ --skip-git-repo-check         Run outside of a git repository.               │
 │ --trust                       Treat this folder as trusted, for this run.    │
-│                               [default: False]                               │
-│ --ephemeral                   Keep nothing on disk. [default: False]         │
+│ --ephemeral                   Keep nothing on disk.                          │
 │ --full-auto                   Commands may write in this folder: -s          │
-│                               workspace-write. [default: False]              │
+│                               workspace-write.                               │
 │ --dangerously-bypass-approva  No sandbox, no approvals. Only for machines    │
-│   ls-and-sandbox --yolo       that are confined themselves. [default: False] │
-│ --ignore-user-config          Leave the config.toml files out. [default:     │
-│                               False]                                         │
-│ --oss                         Use a local model provider. [default: False]   │
+│   ls-and-sandbox --yolo       that are confined themselves.                  │
+│ --ignore-user-config          Leave the config.toml files out.               │
+│ --oss                         Use a local model provider.                    │
 │ --local-provider STR          Which one (a provider of config.toml); implies │
 │                               --oss.                                         │
-│ --color CHOICE                Colours on standard error. [choices: auto,     │
-│                               always, never] [default: auto]                 │
+│ --color CHOICE                Colours on standard error (auto: on a          │
+│                               terminal). [choices: auto, always, never]      │
 ╰──────────────────────────────────────────────────────────────────────────────╯
 
 PROMPT is the text, or `-` for standard input. Text that is piped in beside a
-prompt is added to it.
+prompt is added to it. THREAD is an id, the beginning of one, a name, or last.
+
 Approvals cannot be given here: what would need one is refused. Without a
-terminal only the final answer goes to
-standard output; everything else goes to standard error. Exit codes: 0 the turn
-completed, 1 it failed or was
-interrupted (Ctrl-C), 2 wrong usage.
+terminal only the final answer goes to standard output; everything else goes to
+standard error. Exit codes: 0 the turn completed, 1 it failed or was interrupted
+(Ctrl-C), 2 wrong usage.
+
 Accepted for programs that pass them, without an effect here: --thread-source,
---cyber-access-program,
---approve-for-me, --ignore-rules.
+--cyber-access-program, --approve-for-me, --ignore-rules, --strict-config.
 
 Examples:
-  clew exec "why does the build fail?"                a new thread in this
-folder
-  git diff | clew exec 'review this'                  standard input goes along
-with the prompt
-  clew exec resume last 'and now fix it'              go on with the newest
-thread (ID, name or last)
-  clew exec resume --last 'and now fix it'            go on with the newest
-thread of this folder
-  clew exec fork 0199a213 'try it the other way'      go on in a copy
-  clew exec --json -s workspace-write - < prompt.txt  events as JSON lines
+  clew exec "why does the build fail?"
+      a new thread in this folder
+  git diff | clew exec 'review this'
+      standard input goes along with the prompt
+  clew exec resume last 'and now fix it'
+      go on with the newest thread (ID, name or last)
+  clew exec resume --last 'and now fix it'
+      go on with the newest thread of this folder
+  clew exec fork 0199a213 'try it the other way'
+      go on in a copy
+  clew exec --json -s workspace-write - < prompt.txt
+      events as JSON lines
 
 Options of every command (-C -m -s -a -c -p …): `clew --help`.\
 """)
@@ -162,28 +155,30 @@ Usage: clew list [OPTIONS]
 List threads, newest first.
 
 ╭─ Parameters ─────────────────────────────────────────────────────────────────╮
-│ --all            Archived threads, too. [default: False]                     │
-│ --archived       Archived threads only. [default: False]                     │
+│ --all            Archived threads, too.                                      │
+│ --archived       Archived threads only.                                      │
 │ --cwd PATH       Only threads of this folder and the folders below it.       │
 │ --here           Only threads of the current folder and the folders below    │
-│                  it. [default: False]                                        │
+│                  it.                                                         │
 │ --search STR     Only threads in which this was said, or that are called so. │
 │ --since STR      Only threads that changed since then: 30min, 12h, 7d, 2w,   │
 │                  or a date.                                                  │
 │ --source STR...  Only threads started by this: mcp, exec, cli, … (repeat     │
-│                  it). [default: ()]                                          │
-│ --limit INT      How many at most; 0 for all of them. [default: 25]          │
+│                  it).                                                        │
+│ --limit INT      How many at most (25); 0 for all of them.                   │
 │ --cursor STR     Where the page before ended.                                │
-│ --json           As JSON. [default: False]                                   │
+│ --json           As JSON.                                                    │
 ╰──────────────────────────────────────────────────────────────────────────────╯
 
 Examples:
-  clew list --here                      threads that worked in this folder or
-below it
-  clew list --search parser --since 7d  what was said about the parser this week
-  clew list --json --limit 0            all of them, for programs
-  clew list | cut -f1                   ids only: in a pipe, columns are
-separated by tabs
+  clew list --here
+      threads that worked in this folder or below it
+  clew list --search parser --since 7d
+      what was said about the parser this week
+  clew list --json --limit 0
+      all of them, for programs
+  clew list | cut -f1
+      ids only: in a pipe, columns are separated by tabs
 
 Options of every command (-C -m -s -a -c -p …): `clew --help`.\
 """)

@@ -60,15 +60,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: Globals, rest: list[str]) -> int:
     first = rest[0] if rest else "--help"
-    if first in _SERVERS and not any(word in _HELP for word in rest):
-        from clew.cli.serving import serve
+    if first in _HELP:
+        from clew.cli.commands import overview
 
-        return serve(rest[1:], options)
+        sys.stdout.write(overview(colour=terminal.coloured(sys.stdout)))
+        return 0
     if first in _VERSION:
         from importlib.metadata import version
 
         sys.stdout.write(f"clew {version('clew')}\n")
         return 0
+    if first in _SERVERS and not any(word in _HELP for word in rest):
+        from clew.cli.serving import serve
+
+        return serve(rest[1:], options)
+    from clew.cli.commands import find_command
+
+    find_command(first)
     from clew.cli.registry import dispatch
 
-    return dispatch(rest or ["--help"], options)
+    return dispatch(rest, options)

@@ -68,7 +68,7 @@ def execute(
     Parameters
     ----------
     words
-        [resume ID|NAME|last | fork ID|NAME|last] [PROMPT | -]
+        `resume THREAD` or `fork THREAD`, and the prompt.
     json
         One JSON event per line on standard output.
     last
@@ -100,7 +100,7 @@ def execute(
     local_provider
         Which one (a provider of config.toml); implies --oss.
     color
-        Colours on standard error.
+        Colours on standard error (auto: on a terminal).
     """
     if worktree:
         raise UsageError("--worktree does not exist here", "Make one with `git worktree add`, and name it with -C.")

@@ -76,7 +76,7 @@ async def list_threads(
     source
         Only threads started by this: mcp, exec, cli, … (repeat it).
     limit
-        How many at most; 0 for all of them.
+        How many at most (25); 0 for all of them.
     cursor
         Where the page before ended.
     json

@@ -46,7 +46,7 @@ async def show(
     reference
         Id, beginning of an id (8 characters or more), name, or last.
     turns
-        How many of the last turns; 0 for all of them.
+        How many of the last turns (10); 0 for all of them.
     raw
         The records of its current log file as they are, unpacked.
     json

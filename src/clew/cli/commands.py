@@ -1,0 +1,214 @@
+"""All commands in one table: name, where it lives, one line about it, examples; and the first help made of it.
+
+Imported by every `clew --help`: the standard library only, and little of it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from clew.cli.options import GLOBAL_HELP, UsageError, did_you_mean
+
+__all__ = ["COMMANDS", "GROUPS", "Command", "find_command", "overview"]
+
+
+class Command(NamedTuple):
+    """One command: `target` is `module:function`, `examples` are (command line, what it does)."""
+
+    name: str
+    target: str
+    group: str
+    summary: str
+    examples: tuple[tuple[str, str], ...]
+    more: str = ""
+    usage: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+GROUPS = _WORK, _SERVE, _KEEP, _SETUP = "Threads", "Servers", "Keeping threads", "Setup"
+
+COMMANDS = (
+    Command(
+        "list",
+        "clew.cli.listing:list_threads",
+        _WORK,
+        "List threads, newest first.",
+        (
+            ("clew list --here", "threads that worked in this folder or below it"),
+            ("clew list --search parser --since 7d", "what was said about the parser this week"),
+            ("clew list --json --limit 0", "all of them, for programs"),
+            ("clew list | cut -f1", "ids only: in a pipe, columns are separated by tabs"),
+        ),
+        aliases=("ls",),
+    ),
+    Command(
+        "show",
+        "clew.cli.showing:show",
+        _WORK,
+        "Show what happened in a thread.",
+        (
+            ("clew show last", "the newest thread"),
+            ("clew show 0199a213 --turns 3", "its last three turns; 8 characters of the id are enough"),
+            ("clew show parser --json", "by name, for programs"),
+            ("clew show last --raw | jq .type", "the records of its log as they are"),
+        ),
+    ),
+    Command(
+        "exec",
+        "clew.cli.execution:execute",
+        _WORK,
+        "Run one turn, in a new thread or in one that goes on.",
+        (
+            ('clew exec "why does the build fail?"', "a new thread in this folder"),
+            ("git diff | clew exec 'review this'", "standard input goes along with the prompt"),
+            ("clew exec resume last 'and now fix it'", "go on with the newest thread (ID, name or last)"),
+            ("clew exec resume --last 'and now fix it'", "go on with the newest thread of this folder"),
+            ("clew exec fork 0199a213 'try it the other way'", "go on in a copy"),
+            ("clew exec --json -s workspace-write - < prompt.txt", "events as JSON lines"),
+        ),
+        usage="clew exec [OPTIONS] [resume THREAD | fork THREAD] [PROMPT | -]",
+        more="""\
+PROMPT is the text, or `-` for standard input. Text that is piped in beside a
+prompt is added to it. THREAD is an id, the beginning of one, a name, or last.
+
+Approvals cannot be given here: what would need one is refused. Without a
+terminal only the final answer goes to standard output; everything else goes to
+standard error. Exit codes: 0 the turn completed, 1 it failed or was interrupted
+(Ctrl-C), 2 wrong usage.
+
+Accepted for programs that pass them, without an effect here: --thread-source,
+--cyber-access-program, --approve-for-me, --ignore-rules, --strict-config.""",
+        aliases=("e",),
+    ),
+    Command(
+        "fork",
+        "clew.cli.keeping:fork",
+        _KEEP,
+        "Copy a thread, whole or up to a turn; prints the new id.",
+        (
+            ("clew fork last", "a second thread with the same history"),
+            ("clew fork parser --after-turn TURN", "the history up to and including that turn"),
+        ),
+    ),
+    Command(
+        "rename",
+        "clew.cli.keeping:rename",
+        _KEEP,
+        "Give a thread a name, or take it away.",
+        (
+            ("clew rename last parser", "then `clew show parser` finds it"),
+            ("clew rename parser --clear", "no name any more"),
+        ),
+    ),
+    Command(
+        "archive",
+        "clew.cli.keeping:archive",
+        _KEEP,
+        "Put threads away; they stay on disk.",
+        (("clew archive 0199a213 0199a214", "both vanish from `clew list`"),),
+    ),
+    Command(
+        "unarchive",
+        "clew.cli.keeping:unarchive",
+        _KEEP,
+        "Take archived threads out again.",
+        (("clew unarchive 0199a213", "it is listed and can go on"),),
+    ),
+    Command(
+        "inspect",
+        "clew.cli.inspection:inspect",
+        _KEEP,
+        "Print all that is known about recorded threads, as JSON.",
+        (("clew inspect --all --jsonl", "one line per thread"),),
+    ),
+    Command(
+        "mcp",
+        "clew.cli.serving:mcp",
+        _SERVE,
+        "Serve the tools `codex` and `codex-reply` to MCP clients.",
+        (
+            ("claude mcp add codex -- clew mcp", "register it in Claude Code"),
+            ("clew mcp -m gpt-5 -s workspace-write", "defaults for threads that name nothing else"),
+        ),
+        more="""\
+`clew mcp-server` is the same: what `codex mcp-server` was registered with works
+here, also flags before the word. Threads survive the server: `codex-reply`
+finds them on disk.""",
+        aliases=("mcp-server",),
+    ),
+    Command(
+        "demo",
+        "clew.cli.demo:demo",
+        _SETUP,
+        "Watch a thread survive a kill: offline, in seconds.",
+        (
+            ("clew demo", "nothing is installed, asked or kept"),
+            ("clew demo --keep", "keep the folder to look at the files"),
+        ),
+    ),
+    Command(
+        "doctor",
+        "clew.cli.doctor:doctor",
+        _SETUP,
+        "Check machine and configuration, and say what to do.",
+        (("clew doctor", "what works, what does not, and what to do about it"),),
+    ),
+    Command(
+        "config",
+        "clew.cli.config:config",
+        _SETUP,
+        "Print the configuration, and where each value comes from.",
+        (("clew config -m gpt-5", "as a command with this flag would see it"),),
+    ),
+    Command(
+        "completion",
+        "clew.cli.completion:completion",
+        _SETUP,
+        "Print a completion script for bash, zsh or fish.",
+        (
+            ("source <(clew completion bash)", "in ~/.bashrc"),
+            ('clew completion zsh > "${fpath[1]}/_clew"', "once"),
+            ("clew completion fish > ~/.config/fish/completions/clew.fish", "once"),
+        ),
+    ),
+)
+
+_TOP = """\
+Examples:
+  clew demo                                   see what this is about
+  clew list --here                            threads of this folder
+  clew exec "why does the build fail?"        one turn, the answer on stdout
+  clew exec resume last "and now fix it"      go on where it stopped
+  claude mcp add codex -- clew mcp            register the server in Claude Code"""
+
+
+def find_command(word: str) -> Command:
+    """The command of this name. Raises `UsageError` with the nearest one."""
+    for command in COMMANDS:
+        if word == command.name or word in command.aliases:
+            return command
+    if word.startswith("-"):
+        raise UsageError(f"there is no option {word} in front of a command", "`clew --help` lists them.")
+    names = [name for command in COMMANDS for name in (command.name, *command.aliases)]
+    raise UsageError(f"there is no command {word!r}", did_you_mean(word, names) or "`clew --help` lists the commands.")
+
+
+def overview(*, colour: bool) -> str:
+    """What `clew --help` prints."""
+
+    def title(text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if colour else text
+
+    width = max(len(_shown(command)) for command in COMMANDS)
+    parts = [f"{title('Usage:')} clew COMMAND [OPTIONS]\n\nNever lose the thread of a coding agent."]
+    for group in GROUPS:
+        rows = [f"  {_shown(command):<{width}}  {command.summary}" for command in COMMANDS if command.group == group]
+        parts.append("\n".join([title(f"{group}:"), *rows]))
+    for text in (GLOBAL_HELP, _TOP):
+        head, _, rest = text.partition("\n")
+        parts.append(f"{title(head)}\n{rest}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(command: Command) -> str:
+    return ", ".join((command.name, *command.aliases))
