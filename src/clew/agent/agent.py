@@ -13,7 +13,7 @@ from clew.agent.model import Models
 from clew.agent.repository import git_info
 from clew.agent.session import TurnRun, Window, Workbench
 from clew.agent.surroundings import Surroundings
-from clew.agent.tools import ToolBox
+from clew.agent.tools import OutputPolicy, ToolBox
 from clew.agent.tools.toolbox import find_shell
 from clew.clock import Clock
 from clew.config import Config
@@ -28,6 +28,9 @@ __all__ = ["Agent"]
 
 _DEFAULT_WINDOW = 272_000
 """Tokens of the window of a model nothing is known about."""
+
+_OUTPUT_TOKENS = 10_000
+"""What the output of a tool may cost when nothing else is configured."""
 
 
 class Agent:
@@ -104,6 +107,7 @@ class Agent:
             model=self._models.of(provider),
             tools=self._tools,
             window=self._window(),
+            output_policy=OutputPolicy("tokens", self._config.tool_output_token_limit or _OUTPUT_TOKENS),
             surroundings=surroundings,
             base_instructions=settings.base_instructions or BASE_INSTRUCTIONS,
             compact_prompt=COMPACT_PROMPT,

@@ -37,7 +37,7 @@ from clew.agent.model.contracts import TextDelta as ModelText
 from clew.agent.model.retries import StreamRetries
 from clew.agent.prompt import user_content
 from clew.agent.surroundings import Surroundings, changed, initial
-from clew.agent.tools import Finished, ToolBox, ToolCall, ToolContext, ToolOutcome
+from clew.agent.tools import Finished, OutputPolicy, ToolBox, ToolCall, ToolContext, ToolOutcome
 from clew.clock import Clock
 from clew.config.providers import Provider
 from clew.engine import Approver, Emit, Live
@@ -80,12 +80,14 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Workbench(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn works with: the model behind its provider, the thread's tools, the window, clocks and ids."""
+    """What a turn works with: the model behind its provider, the tools and the limit of what they answer, the window,
+    clocks and ids."""
 
     provider: Provider
     model: ModelClient
     tools: ToolBox
     window: Window
+    output_policy: OutputPolicy
     surroundings: Surroundings
     base_instructions: str
     compact_prompt: str
@@ -134,6 +136,8 @@ class TurnRun:
             ids=bench.ids,
             clock=bench.clock,
             stop=stop,
+            session_id=live.session_id,
+            policy=bench.output_policy,
         )
 
     async def run(self) -> TurnResult:
