@@ -260,6 +260,29 @@ async def test_a_repeated_answer_runs_nothing_twice(world: World) -> None:
         await talk.ended.wait()
 
 
+async def test_events_go_on_where_they_stopped_when_the_call_is_made_again(world: World) -> None:
+    async with world.streams() as streams, anyio.create_task_group() as tasks:
+        talk = await _later(world, tasks, streams)
+        arguments = {"prompt": "[[ask:x]][[say:done]]", "events": True}
+        first = (await talk.again("codex", arguments))["result"]
+        key = next(iter(first["inputRequests"]))
+        yes: dict[str, Any] = {"inputResponses": {key: {"action": "accept"}}, "requestState": first["requestState"]}
+        await talk.again("codex", arguments, **yes)
+        assert [(event["_meta"]["requestId"], event["msg"]["type"]) for event in talk.events()] == [
+            (1, "session_configured"),
+            (1, "task_started"),
+            (1, "user_message"),
+            (1, "exec_approval_request"),
+            (2, "exec_command_begin"),
+            (2, "exec_command_end"),
+            (2, "agent_message"),
+            (2, "token_count"),
+            (2, "task_complete"),
+        ]
+        await talk.leave()
+        await talk.ended.wait()
+
+
 async def test_an_unanswered_question_is_put_again_with_the_same_key(world: World) -> None:
     async with world.streams() as streams, anyio.create_task_group() as tasks:
         talk = await _later(world, tasks, streams)

@@ -211,6 +211,9 @@ import clew.server.mcp.lean as lean
 if {broken}:
     lean._NEEDED_BARE = "mcp.server.lowlevel.no_such_module"
 light = prepare()
+import clew.server.mcp.serve
+late = [name for name in ("httpx2", "zstandard", "clew.store", "clew.agent") if name in sys.modules]
+assert light == (late == []) or not light, late
 import mcp.server.lowlevel
 heavy = [name for name in ("httpx2", "mcp.client.session", "mcp.server.mcpserver") if name in sys.modules]
 print(light, len(heavy), mcp.server.lowlevel.Server.__name__, prepare())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import mcp_types as types
@@ -14,7 +14,9 @@ from clew.server.mcp.arguments import Fields
 from clew.server.mcp.desk import Call
 from clew.server.mcp.errors import explain
 from clew.server.mcp.views import line_of, summary_json, turn_json, turn_text
-from clew.store.contracts import ListQuery, ThreadSummary
+
+if TYPE_CHECKING:
+    from clew.store.contracts import ThreadSummary
 
 __all__ = [
     "thread_archive",
@@ -42,6 +44,8 @@ def _archived(arguments: Mapping[str, Any] | None, fields: Fields, default: bool
 
 
 async def threads_list(call: Call) -> types.CallToolResult:
+    from clew.store.contracts import ListQuery  # the store is heavy, and the handshake does without it
+
     fields = Fields(call.arguments, ("cwd", "text", "since", "until", "source", "archived", "limit", "cursor"))
     query = ListQuery(
         archived=_archived(call.arguments, fields, False),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -18,12 +20,13 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from clew.config import Config, ServerOptions
 from clew.errors import ClewError
 from clew.server.mcp.approvals import Asking, Questions, RequestState
+from clew.server.mcp.events import CodexEvents
 from clew.server.mcp.wire import Wire
 
 if TYPE_CHECKING:
     from clew.threads import Threads, Turn
 
-__all__ = ["Call", "Configure", "Context", "Desk", "ThreadsFactory"]
+__all__ = ["Call", "Configure", "Context", "Desk", "Started", "ThreadsFactory"]
 
 _log = logging.getLogger(__name__)
 
@@ -106,6 +109,17 @@ class _Keeper:
         self._scope.deadline = anyio.current_time() + within
 
 
+@dataclass(slots=True)
+class Started:
+    """A turn that was asked for over this connection. A call that is repeated to bring an answer goes on where the one
+    before stopped listening: `heard` counts the recorded events that were passed on."""
+
+    turn: Turn
+    events: CodexEvents | None = None
+    refusals: Sequence[str] = ()
+    heard: int = 0
+
+
 class Desk:
     """The state behind the calls of one connection. `cwd` is where relative folders of calls start."""
 
@@ -117,7 +131,8 @@ class Desk:
         self._configure = configure
         self._keeper = _Keeper(factory)
         self._options: ServerOptions | None = None
-        self._turns: dict[str, Turn] = {}
+        self._turns: dict[str, Started] = {}
+        self._lines: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep the threads until `close`."""
@@ -151,10 +166,19 @@ class Desk:
                 return ServerOptions()
         return self._options
 
-    def started(self, turn: Turn) -> None:
-        """Remember a turn that was asked for here, until it is done."""
-        self._turns = {key: kept for key, kept in self._turns.items() if kept.state != "done"}
-        self._turns[turn.turn_id] = turn
+    def line(self, reference: str) -> anyio.Lock:
+        """Where calls for one thread stand in line until their turn is asked for: opening a thread takes a moment that
+        differs, and turns run in the order the calls came."""
+        return self._lines.setdefault(reference, anyio.Lock())
+
+    def remember(self, started: Started) -> None:
+        """Keep a turn that was asked for here, at least until it is done."""
+        self._turns = {key: kept for key, kept in self._turns.items() if kept.turn.state != "done"}
+        self._turns[started.turn.turn_id] = started
+
+    def started(self, turn: Turn) -> Started:
+        """What was kept of a turn that was asked for here."""
+        return self._turns.get(turn.turn_id) or Started(turn)
 
     def interrupt(self, turn: Turn) -> None:
         """Stop a turn; what it asked is not approved any more."""
@@ -162,9 +186,9 @@ class Desk:
         self.questions.withdraw(turn.turn_id)
 
     def interrupt_all(self) -> None:
-        for turn in self._turns.values():
-            if turn.state != "done":
-                self.interrupt(turn)
+        for started in self._turns.values():
+            if started.turn.state != "done":
+                self.interrupt(started.turn)
 
     async def drain(self) -> None:
         """Wait until no call is open and no turn runs."""

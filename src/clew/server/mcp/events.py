@@ -36,11 +36,15 @@ class CodexEvents:
 
     def __init__(self, wire: Wire, *, request_id: types.RequestId | None, thread_id: str, clock: Clock) -> None:
         self._wire = wire
-        self._meta = {"requestId": request_id, "threadId": thread_id}
+        self._meta: dict[str, Any] = {"requestId": request_id, "threadId": thread_id}
         self._thread_id = thread_id
         self._clock = clock
         self._started_at: float | None = None
         self._window: int | None = None
+
+    def continued(self, request_id: types.RequestId | None) -> None:
+        """From now on the events belong to the call that was made again."""
+        self._meta = {**self._meta, "requestId": request_id}
 
     async def configured(self, settings: Settings, *, rollout_path: str | None) -> None:
         """The first event: the thread and its settings."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import mcp_types as types
@@ -18,7 +18,9 @@ from clew.server.mcp.arguments import canonical_uuid
 from clew.server.mcp.desk import Context, Desk
 from clew.server.mcp.errors import resource_error
 from clew.server.mcp.views import line_of, summary_json, turn_json, turn_text
-from clew.store.contracts import ListQuery
+
+if TYPE_CHECKING:
+    from clew.store.contracts import Page
 
 __all__ = ["list_resources", "list_templates", "read_resource"]
 
@@ -32,7 +34,7 @@ _MOST = 200
 
 async def list_resources(desk: Desk, cursor: str | None) -> types.ListResourcesResult:
     """The list itself first, then a page of threads, the ones changed last first."""
-    page = await (await desk.threads()).list(ListQuery(limit=_PAGE, cursor=cursor))
+    page = await _page(desk, _PAGE, cursor)
     resources: list[types.Resource] = []
     if cursor is None:
         resources.append(
@@ -117,8 +119,14 @@ def _limit(query: Mapping[str, str], default: int) -> int:
     return int(text)
 
 
+async def _page(desk: Desk, limit: int, cursor: str | None) -> Page:
+    from clew.store.contracts import ListQuery  # the store is heavy, and the handshake does without it
+
+    return await (await desk.threads()).list(ListQuery(limit=limit, cursor=cursor))
+
+
 async def _threads(desk: Desk, query: Mapping[str, str]) -> tuple[dict[str, Any], str]:
-    page = await (await desk.threads()).list(ListQuery(limit=_limit(query, _PAGE), cursor=query.get("cursor")))
+    page = await _page(desk, _limit(query, _PAGE), query.get("cursor"))
     lines = [line_of(thread) for thread in page.threads]
     if page.next_cursor is not None:
         lines.append(f"More: {_ROOT}?format=text&cursor={page.next_cursor}")

@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 _ANSWER_WAIT = 5.0
 """Seconds that open calls have to answer after their turns were interrupted."""
 _FLUSH_WAIT = 5.0
-_LAST_RESORT = 10.0
-"""Seconds after the end of the server until the process is ended whatever still holds it."""
+_LAST_RESORT = 5.0
+"""Seconds beyond the time for recording until the process is ended, whatever still holds it."""
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,12 +54,13 @@ async def serve(
     life: Life | None = None,
     stop: anyio.Event | None = None,
     version: str | None = None,
+    on_answered: Callable[[], None] | None = None,
 ) -> None:
     """Serve one client over a pair of streams until it leaves or `stop` is set.
 
     `configure` reads the configuration, `threads` makes the threads of the home (once, behind the first answer). `cwd`
     is where calls start that name no folder (the process's own by default). Comes back when every call was answered,
-    every turn ended and was recorded, each within its bounds.
+    every turn ended and was recorded, each within its bounds; `on_answered` is called between the two.
     """
     life, stop = life or Life(), stop or anyio.Event()
     wire = Wire(read, write)
@@ -89,6 +90,8 @@ async def serve(
                 serving.cancel_scope.deadline = anyio.current_time() + _FLUSH_WAIT
         finally:
             desk.close(life.record_seconds)
+            if on_answered is not None:
+                on_answered()
 
 
 async def _wind_down(desk: Desk, wire: Wire, life: Life, stop: anyio.Event) -> None:
@@ -124,13 +127,31 @@ async def serve_stdio(
     0 after the client left; 128 + N after signal N, which interrupts what runs. A second signal ends the process at
     once.
     """
-    stop = anyio.Event()
+    life, stop = life or Life(), anyio.Event()
     received: list[int] = []
+
+    def status() -> int:
+        return 128 + received[0] if received else 0
+
+    def on_answered() -> None:
+        # What blocks for good (a dead network disk) must not keep the process of a client that is gone.
+        timer = threading.Timer(life.record_seconds + _LAST_RESORT, lambda: os._exit(status()))
+        timer.daemon = True
+        timer.start()
+
     async with _signals(stop, received), stdio_streams() as (read, write):
-        await serve(configure, threads, read, write, cwd=cwd, life=life, stop=stop, version=version)
-    status = 128 + received[0] if received else 0
-    _end_for_certain(status)
-    return status
+        await serve(
+            configure,
+            threads,
+            read,
+            write,
+            cwd=cwd,
+            life=life,
+            stop=stop,
+            version=version,
+            on_answered=on_answered,
+        )
+    return status()
 
 
 @asynccontextmanager
@@ -157,10 +178,3 @@ async def _signals(stop: anyio.Event, received: list[int]) -> AsyncGenerator[Non
         await ready.wait()
         yield
         group.cancel_scope.cancel()
-
-
-def _end_for_certain(status: int, leave: Callable[[int], None] = os._exit) -> None:
-    """A thread that blocks for good (a dead network disk) must not keep the finished process."""
-    timer = threading.Timer(_LAST_RESORT, leave, (status,))
-    timer.daemon = True
-    timer.start()

@@ -12,11 +12,11 @@ from mcp.shared.exceptions import MCPError
 
 from clew.clock import SystemClock
 from clew.errors import BadRequest, ClewError, ThreadNotFound
-from clew.events import TurnInput, TurnResult
+from clew.events import ApprovalAsked, Event, OutputDelta, TextDelta, TurnInput, TurnResult
 from clew.ids import is_uuid
 from clew.server.mcp.approvals import Asking, ClientApprover, Question, decision_of, input_request
 from clew.server.mcp.arguments import CodexCall, Fields, ReplyCall, parse_codex, parse_reply, unparsed_thread
-from clew.server.mcp.desk import Call
+from clew.server.mcp.desk import Call, Started
 from clew.server.mcp.errors import Refused, result
 from clew.server.mcp.events import CodexEvents
 from clew.server.mcp.progress import Progress
@@ -29,6 +29,8 @@ __all__ = ["Answer", "codex", "codex_reply", "thread_wait"]
 Answer = types.CallToolResult | types.InputRequiredResult
 
 _SOURCE = "mcp"
+_CATCH_UP = 1.0
+"""Seconds that telling what happened before a question may hold it up."""
 _POLL = 0.5
 """Seconds between two looks at a thread that another program writes."""
 
@@ -37,7 +39,7 @@ async def codex(call: Call) -> Answer:
     """Start a thread and run its first turn."""
     asked = parse_codex(call.arguments)
     if (resumed := await _resumed(call)) is not None:
-        return await _foreground(call, resumed, asked, None)
+        return await _foreground(call, call.desk.started(resumed), asked)
     config = await call.desk.config(asked.profile)
     settings = config.settings(call.desk.cwd, asked.settings)
     threads = await call.threads()
@@ -46,24 +48,26 @@ async def codex(call: Call) -> Answer:
         thread = await threads.start(settings, source=_SOURCE, originator=_originator(call))
     except ClewError as error:
         raise Refused(f"Failed to start Codex session: {error.explained()}") from error
-    return await _turn(call, thread, given, asked, path=None)
+    return await _turn(call, await _start(call, thread, given, asked, recorded=False), asked)
 
 
 async def codex_reply(call: Call) -> Answer:
     """Run a further turn of a thread, wherever it came from."""
     asked = parse_reply(call.arguments)
     if (resumed := await _resumed(call)) is not None:
-        return await _foreground(call, resumed, asked, None)
-    config = await call.desk.config()
-    overrides = config.overrides_named(asked.settings, cwd=call.desk.cwd) if asked.settings else None
-    threads = await call.threads()
-    try:
-        thread = await threads.open(asked.thread, config.settings(call.desk.cwd), overrides)
-    except ThreadNotFound:
-        if is_uuid(asked.thread):
-            raise
-        raise unparsed_thread(asked.thread) from None
-    return await _turn(call, thread, _input(asked, thread.settings.cwd), asked, path=asked.thread)
+        return await _foreground(call, call.desk.started(resumed), asked)
+    async with call.desk.line(asked.thread):
+        config = await call.desk.config()
+        overrides = config.overrides_named(asked.settings, cwd=call.desk.cwd) if asked.settings else None
+        threads = await call.threads()
+        try:
+            thread = await threads.open(asked.thread, config.settings(call.desk.cwd), overrides)
+        except ThreadNotFound:
+            if is_uuid(asked.thread):
+                raise
+            raise unparsed_thread(asked.thread) from None
+        started = await _start(call, thread, _input(asked, thread.settings.cwd), asked, recorded=True)
+    return await _turn(call, started, asked)
 
 
 async def thread_wait(call: Call) -> Answer:
@@ -78,7 +82,7 @@ async def thread_wait(call: Call) -> Answer:
         turn = threads.running(thread_id)
     progress = await _progress(call, thread_id)
     if turn is not None:
-        outcome = await _follow(call, turn, progress, None, within=timeout)
+        outcome = await _follow(call, Started(turn), progress, within=timeout)
         if isinstance(outcome, TurnResult):
             return _ended(outcome, turn.notices, named=named)
         return _input_required(call, turn, outcome) if outcome else _still(turn)
@@ -109,15 +113,15 @@ def _input(asked: CodexCall | ReplyCall, cwd: str) -> TurnInput:
     )
 
 
-async def _turn(
-    call: Call, thread: Thread, given: TurnInput, asked: CodexCall | ReplyCall, *, path: str | None
-) -> Answer:
-    """Run a turn. `path` names a thread whose rollout there is already."""
+async def _start(
+    call: Call, thread: Thread, given: TurnInput, asked: CodexCall | ReplyCall, *, recorded: bool
+) -> Started:
+    """Ask for a turn. `recorded`: the thread has a rollout already."""
     options = await call.desk.options()
     events: CodexEvents | None = None
     if asked.events if asked.events is not None else options.codex_events:
         events = CodexEvents(call.desk.wire, request_id=call.request_id, thread_id=thread.id, clock=SystemClock())
-        summary = await (await call.threads()).summary(thread.id) if path is not None else None
+        summary = await (await call.threads()).summary(thread.id) if recorded else None
         await events.configured(thread.settings, rollout_path=summary.path if summary else None)
     approver = ClientApprover(
         call.desk.questions,
@@ -127,36 +131,38 @@ async def _turn(
         timeout=options.approval_timeout_seconds,
     )
     # No checkpoint from here to the place that interrupts it: a cancelled call leaves no turn behind.
-    turn = thread.run(given, approver=approver)
-    call.desk.started(turn)
-    if asked.background:
-        text = f"The turn runs in the background; fetch its result with thread_wait for thread {turn.thread_id}."
-        return result(
-            text,
-            thread_id=turn.thread_id,
-            notices=turn.notices,
-            extra={"turnId": turn.turn_id, "status": _state(turn)},
-        )
-    return await _foreground(call, turn, asked, events, refusals=approver.refusals)
+    started = Started(thread.run(given, approver=approver), events, approver.refusals)
+    call.desk.remember(started)
+    return started
 
 
-async def _foreground(
-    call: Call,
-    turn: Turn,
-    asked: CodexCall | ReplyCall,
-    events: CodexEvents | None,
-    *,
-    refusals: Sequence[str] = (),
-) -> Answer:
+async def _turn(call: Call, started: Started, asked: CodexCall | ReplyCall) -> Answer:
+    """Answer for a turn that was asked for: at once, or when it ends or asks."""
+    if not asked.background:
+        return await _foreground(call, started, asked)
+    turn = started.turn
+    text = f"The turn runs in the background; fetch its result with thread_wait for thread {turn.thread_id}."
+    return result(
+        text,
+        thread_id=turn.thread_id,
+        notices=turn.notices,
+        extra={"turnId": turn.turn_id, "status": _state(turn)},
+    )
+
+
+async def _foreground(call: Call, started: Started, asked: CodexCall | ReplyCall) -> Answer:
     """Answer with the turn's end, or with its question. A call that is cancelled takes its turn along."""
+    turn = started.turn
+    if started.events is not None:
+        started.events.continued(call.request_id)
     try:
         progress = await _progress(call, turn.thread_id)
-        outcome = await _follow(call, turn, progress, events, within=None)
+        outcome = await _follow(call, started, progress, within=None)
     except anyio.get_cancelled_exc_class():
         call.desk.interrupt(turn)
         raise
     if isinstance(outcome, TurnResult):
-        return _ended(outcome, [*turn.notices, *refusals], named=asked.include_thread_id)
+        return _ended(outcome, [*turn.notices, *started.refusals], named=asked.include_thread_id)
     assert outcome, "without a time limit a turn ends or asks"
     return _input_required(call, turn, outcome)
 
@@ -177,29 +183,51 @@ async def _progress(call: Call, thread_id: str) -> Progress:
 
 
 async def _follow(
-    call: Call, turn: Turn, progress: Progress, events: CodexEvents | None, *, within: float | None
+    call: Call, started: Started, progress: Progress, *, within: float | None
 ) -> TurnResult | list[Question]:
     """Listen to a turn until it ends, or asks what only the answer to this call can carry, or the time is over (then
     an empty list). Raises what kept the turn from running."""
+    turn = started.turn
     outcome: TurnResult | list[Question] = []
     failure: Exception | None = None
 
+    told: set[str] = set()
+    news = anyio.Event()
+
     async def listen() -> None:
-        nonlocal outcome, failure
+        nonlocal outcome, failure, news
         async with turn.events() as stream:
+            replayed = started.heard
             async for event in stream:
-                if events is not None:
-                    await events.see(event)
-                await progress.see(event)
+                if replayed and not isinstance(event, TextDelta | OutputDelta):
+                    replayed -= 1
+                else:
+                    await tell(event)
+                if isinstance(event, ApprovalAsked):
+                    told.add(event.request.call_id)
+                    news.set()
+                    news = anyio.Event()
         try:
             outcome = await turn.wait()
         except Exception as error:  # raised here it would come out as a group
             failure = error
         group.cancel_scope.cancel()
 
+    async def tell(event: Event) -> None:
+        if not isinstance(event, TextDelta | OutputDelta):
+            started.heard += 1
+        if started.events is not None:
+            await started.events.see(event)
+        await progress.see(event)
+
     async def asked() -> None:
         nonlocal outcome
-        outcome = await call.desk.questions.asked(turn.turn_id)
+        questions = await call.desk.questions.asked(turn.turn_id)
+        with anyio.move_on_after(_CATCH_UP):
+            # What happened before the question belongs before it.
+            while not {question.request.call_id for question in questions} <= told:
+                await news.wait()
+        outcome = questions
         group.cancel_scope.cancel()
 
     with anyio.move_on_after(within):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from clew.store.contracts import ThreadSummary
-
 if TYPE_CHECKING:
+    from clew.store.contracts import ThreadSummary
     from clew.threads import TurnView
 
 __all__ = ["line_of", "summary_json", "turn_json", "turn_text"]
