@@ -201,7 +201,7 @@ def test_a_folder_nobody_vouches_for_is_refused(
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.endswith("Error: Not inside a trusted directory and --skip-git-repo-check was not specified.\n")
+    assert "\nError: Not inside a trusted directory and --skip-git-repo-check was not specified.\n" in err
     for more in (["--trust"], ["--yolo"]):
         assert main([*words, *more]) == 0
     (tmp_path / "codex" / "config.toml").write_text(f'[projects."{homes}"]\ntrust_level = "trusted"\n')

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         # Whoever read our output has seen enough (`clew list | head`).
-        terminal.silence(sys.stdout)
+        terminal.silence()
         return 0
     except KeyboardInterrupt:
         return 130
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         match root_cause(error):
             case BrokenPipeError():
-                terminal.silence(sys.stdout)
+                terminal.silence()
                 return 0
             case KeyboardInterrupt():
                 return 130

@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskStatus
 
-from clew.cli import opening
+from clew.cli import opening, terminal
 from clew.cli.exec_view import View
 from clew.cli.execution import Request
 from clew.cli.opening import default_settings, named_overrides, temporary_home
@@ -140,6 +140,7 @@ async def follow(
             outcome = Outcome(0 if result.status == "completed" else 1, result.last_message)
         except BrokenPipeError:
             # The reader is gone; a turn that nobody can see must not go on spending.
+            terminal.silence()
             turn.interrupt()
             await turn.wait()
         group.cancel_scope.cancel()

@@ -154,7 +154,10 @@ class UntrustedFolder(ClewError):
     """A folder that no version control watches; told in these words alone, as programs know them."""
 
     def __init__(self) -> None:
-        super().__init__("Not inside a trusted directory and --skip-git-repo-check was not specified.")
+        super().__init__(
+            "Not inside a trusted directory and --skip-git-repo-check was not specified.",
+            hint="Nothing here could be undone. Run it in a git repository, or say --trust if that is what you want.",
+        )
 
 
 def _request(words: tuple[str, ...], *, last: bool, anywhere: bool, literal: tuple[str, ...]) -> Request:

@@ -28,6 +28,7 @@ _SPAN = re.compile(r"(\d+)\s*(min|[smhdw])")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _EVERYTHING = 1_000_000
 _PAGE = 200
+_NARROWEST = 20
 _ROOM = {"folder": 80, "model": 100, "source": 110}
 """Columns of the terminal from which on a column of the table is shown."""
 
@@ -184,28 +185,30 @@ def _nothing(query: ListQuery) -> str:
 
 
 def _table(found: Found) -> None:
-    from rich.table import Table
+    from rich.text import Text
 
     out = terminal.console()
-    ids = {thread.id: _short(thread.id, found.threads) for thread in found.threads}
-    times = {thread.id: terminal.ago(thread.updated_at) for thread in found.threads}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    # What tells threads apart is never cut; what is left of the width goes to their words.
-    table.add_column("id", no_wrap=True, style="cyan", min_width=max(map(len, ids.values())))
-    table.add_column("when", no_wrap=True, min_width=max(map(len, times.values())))
-    table.add_column("thread", ratio=1, no_wrap=True, overflow="ellipsis")
-    rest = [
-        (title, width, value)
-        for title, width, value in (("folder", 28, _folder), ("model", 16, _model), ("source", 10, _source))
-        if out.width >= _ROOM[title]
+    threads = found.threads
+    columns = [
+        ("id", [Text(_short(thread.id, threads), "cyan") for thread in threads], None),
+        ("when", [Text(terminal.ago(thread.updated_at)) for thread in threads], None),
+        ("thread", [_words(thread, found.hits.get(thread.id)) for thread in threads], 0),
+        *(
+            (title, [Text(value(thread)) for thread in threads], most)
+            for title, value, most in (("folder", _folder, 28), ("model", _model, 16), ("source", _source, 10))
+            if out.width >= _ROOM[title]
+        ),
     ]
-    for title, width, _ in rest:
-        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=width)
-    for thread in found.threads:
-        hit = found.hits.get(thread.id)
-        values = [value(thread) for _, _, value in rest]
-        table.add_row(ids[thread.id], times[thread.id], _words(thread, hit), *values)
-    out.print(table)
+    # What tells threads apart is never cut; what is left of the width goes to their words.
+    widths = [min(max(len(title), *(cell.cell_len for cell in cells)), most or 10**6) for title, cells, most in columns]
+    widths[2] = max(_NARROWEST, out.width - sum(widths[:2] + widths[3:]) - 2 * (len(widths) - 1))
+    heads = [Text(title, "dim") for title, _, _ in columns]
+    for row in (heads, *zip(*(cells for _, cells, _ in columns), strict=True)):
+        for cell, width in zip(row, widths, strict=True):
+            cell.truncate(width, overflow="ellipsis", pad=True)
+        line = Text("  ").join(row)
+        line.rstrip()
+        out.print(line, soft_wrap=True)
     if found.next_cursor is not None:
         out.print(f"\nMore: the same command with --cursor {found.next_cursor} (or a larger --limit)", style="dim")
 
@@ -225,8 +228,9 @@ def _words(thread: ThreadSummary, hit: SearchHit | None) -> Text:
     """What a thread is about: its name, and the words that were found or that it began with."""
     from rich.text import Text
 
-    out = Text("(archived) " if thread.archived else "", style="")
-    out.stylize("dim")
+    out = Text()
+    if thread.archived:
+        out.append("(archived) ", style="dim")
     if thread.name:
         out.append(terminal.one_line(thread.name), style="bold")
     line = terminal.one_line(thread.error or (hit.snippet if hit else thread.preview), 200)

@@ -99,11 +99,15 @@ def warn(message: str, hint: str = "") -> None:
     _say("Warning:", "33;1", message, hint)
 
 
-def silence(stream: TextIO) -> None:
-    """Point a stream whose reader is gone at nothing, so that flushing it at exit says nothing."""
+def silence() -> None:
+    """Point the standard streams at nothing, because a reader is gone: flushing them at exit must say nothing."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nothing, stream.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(nothing, stream.fileno())
     finally:
         os.close(nothing)
 
