@@ -8,6 +8,7 @@ import anyio
 import mcp_types as types
 import pytest
 from mcp.client.client import Client
+from mcp.shared.exceptions import MCPError
 from server_world import Talk, World, structured, text_of
 
 from clew.events import Decision
@@ -338,6 +339,13 @@ async def test_a_state_of_an_earlier_process_gets_a_clear_answer(world: World) -
         assert len(world.fake.asked) == 1
         await talk.leave()
         await talk.ended.wait()
+
+
+async def test_the_later_era_has_its_own_code_for_a_resource_that_is_not_there(world: World) -> None:
+    async with Client(_Streams(world)) as client:
+        with pytest.raises(MCPError) as caught:
+            await client.read_resource("clew://threads/nobody")
+        assert caught.value.error.code == -32602
 
 
 async def test_a_later_client_without_elicitation_has_refused(world: World) -> None:

@@ -26,8 +26,8 @@ async def test_progress_rises_begins_with_the_thread_and_tells_what_runs(world: 
     assert [message for _, message in seen][:4] == [
         f"thread {thread}",
         "turn started",
-        "running /bin/bash -lc 'make test'",
-        "exit 0: /bin/bash -lc 'make test'",
+        "running make test",
+        "exit 0: make test",
     ]
 
 

@@ -97,14 +97,10 @@ async def test_a_background_turn_answers_at_once_and_its_result_is_fetched_later
         }
         world.fake.release()
         late = await session.call_tool("thread_wait", {"threadId": thread})
-        assert text_of(late) == "done"
+        ended = {"threadId": thread, "turnId": turn, "status": "completed", "content": "done"}
+        assert late.structured_content == ended
         recorded = await session.call_tool("thread_wait", {"threadId": thread})
-        assert recorded.structured_content == {
-            "threadId": thread,
-            "turnId": turn,
-            "status": "completed",
-            "content": "done",
-        }
+        assert recorded.structured_content == ended
 
 
 async def test_the_recorded_result_of_a_failed_turn_is_its_error(world: World) -> None:

@@ -26,7 +26,17 @@ from clew.events import ApprovalRequest, Decision
 from clew.ids import is_uuid
 from clew.server.mcp.wire import RequestRefused, Wire
 
-__all__ = ["Asking", "ClientApprover", "Question", "Questions", "RequestState", "decision_of", "question_text"]
+__all__ = [
+    "Asking",
+    "ClientApprover",
+    "Question",
+    "Questions",
+    "RequestState",
+    "decision_of",
+    "input_request",
+    "question_text",
+    "script_of",
+]
 
 _log = logging.getLogger(__name__)
 

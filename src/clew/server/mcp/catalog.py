@@ -119,6 +119,7 @@ async def thread_fork(call: Call) -> types.CallToolResult:
     if (name := fields.text("name")) is not None:
         try:
             await threads.rename(new, name)
+            text += f" It is called {name}."
         except ClewError as error:
             # The fork is there: a name that could not be given must not hide it.
             text += f" It could not be named: {explain(error)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from clew.events import (
     TextDelta,
     TurnStarted,
 )
-from clew.server.mcp.approvals import question_text
+from clew.server.mcp.approvals import question_text, script_of
 
 __all__ = ["Progress", "Report"]
 
@@ -104,7 +105,7 @@ def _doing(item: Item) -> str | None:
     fields: dict[str, Any] = item.fields
     match item.type:
         case "commandExecution":
-            return f"running {_cut(str(fields.get('command', '')))}"
+            return f"running {_cut(_typed(fields))}"
         case "fileChange":
             return f"changing {_cut(_files(fields))}"
         case "mcpToolCall" | "dynamicToolCall":
@@ -127,11 +128,20 @@ def _done(item: Item) -> str | None:
         case "commandExecution":
             code = fields.get("exitCode")
             ended = fields.get("status", "completed") if code is None else f"exit {code}"
-            return f"{ended}: {_cut(str(fields.get('command', '')))}"
+            return f"{ended}: {_cut(_typed(fields))}"
         case "fileChange":
             return f"changed {_cut(_files(fields))} ({fields.get('status', 'completed')})"
         case _:
             return None
+
+
+def _typed(fields: dict[str, Any]) -> str:
+    """The command of an item as a person would have typed it."""
+    line = str(fields.get("command", ""))
+    try:
+        return script_of(shlex.split(line))
+    except ValueError:
+        return line
 
 
 def _files(fields: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ async def thread_wait(call: Call) -> Answer:
     if turn is not None:
         outcome = await _follow(call, Started(turn), progress, within=timeout)
         if isinstance(outcome, TurnResult):
-            return _ended(outcome, turn.notices, named=named)
+            return _placed(_ended(outcome, turn.notices, named=named), outcome.turn_id, outcome.status)
         return _input_required(call, turn, outcome) if outcome else _still(turn)
     return await _recorded(threads, thread_id, progress, within=timeout, named=named)
 
@@ -260,6 +260,12 @@ def _ended(ended: TurnResult, notices: Sequence[str], *, named: bool) -> types.C
     )
 
 
+def _placed(answer: types.CallToolResult, turn_id: str, status: str) -> types.CallToolResult:
+    """The answer with its turn and that turn's status in the structured part."""
+    structured: dict[str, Any] = {**answer.structured_content, "turnId": turn_id, "status": status}
+    return answer.model_copy(update={"structured_content": structured})
+
+
 def _state(turn: Turn) -> str:
     return "queued" if turn.state == "queued" else "running"
 
@@ -285,7 +291,7 @@ async def _resumed(call: Call) -> Turn | None:
     The answers count only with a state that this process signed: it is what ties them to a turn.
     """
     state: Any = call.raw.get("requestState")
-    if state is None:
+    if state is None or not call.modern:
         return None
     opened = call.desk.states.unseal(call.tool, state) if isinstance(state, str) else None
     if opened is None:
@@ -346,9 +352,7 @@ async def _recorded(
     )
     if ending == "failed" and last is not None and last.error:
         answer = result(last.error, thread_id=thread_id, error=True)
-    structured: dict[str, Any] = answer.structured_content
-    structured |= {"turnId": status.turn_id, "status": ending}
-    return answer
+    return _placed(answer, status.turn_id, ending)
 
 
 def _last_message(items: Sequence[dict[str, Any]]) -> str | None:
