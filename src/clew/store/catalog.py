@@ -70,7 +70,7 @@ class HomeCatalog:
         wanted = reference.strip()
         if canonical_id(wanted) is not None:
             return self.get(wanted)
-        if not wanted or "/" in wanted or "\\" in wanted:
+        if not wanted:
             raise ThreadNotFound(reference)
         if wanted == "last":
             page = self.list(ListQuery(limit=1))

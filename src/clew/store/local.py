@@ -15,9 +15,10 @@ import anyio
 import anyio.to_thread
 
 from clew.clock import Clock
-from clew.errors import Owner, StaleLease, ThreadArchived, ThreadBusy, ThreadNotFound
+from clew.errors import Owner, StaleLease, ThreadArchived, ThreadBusy, ThreadNotFound, UnsupportedHistory
 from clew.ids import IdSource
 from clew.rollout import (
+    HISTORY_MODES,
     FailPoints,
     FileSystem,
     GroupCommitter,
@@ -25,12 +26,14 @@ from clew.rollout import (
     Line,
     LogWriter,
     Record,
+    RolloutFile,
     Skipped,
     ThreadFiles,
     WriterLock,
     acquire_waiting,
     lock_holder,
     materialise,
+    parse_head,
     read_head,
     read_thread,
     read_thread_back,
@@ -145,9 +148,17 @@ class LocalStore:
         current = files.current
         if current.archived:
             raise ThreadArchived(files.thread_id)
+        self._check_mode(current)
         if current.compressed:
             current = materialise(self._fs, current, fail=self._fail, process=os.getpid())
         return current.path, True
+
+    def _check_mode(self, file: RolloutFile) -> None:
+        """A mode that is not known is not written in either: how its lines belong together would be a guess."""
+        head = read_head(self._home, file)
+        mode = parse_head(head).history_mode if head is not None else "legacy"
+        if mode not in HISTORY_MODES:
+            raise UnsupportedHistory(file.plain_path, mode, thread_id=file.thread_id)
 
     def _files(self, thread_id: str) -> ThreadFiles:
         files = self._home.find(thread_id)

@@ -1,0 +1,374 @@
+"""Checks of forks, of keeping threads and of finding them. See `clew.testing.conformance`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from clew.errors import (
+    AmbiguousName,
+    BadRequest,
+    Owner,
+    ThreadArchived,
+    ThreadBusy,
+    ThreadNotFound,
+)
+from clew.store.contracts import ListQuery
+from clew.testing.builders import ERAS, Call, Era
+from clew.testing.store_bench import (
+    ME,
+    StoreUnderTest,
+    conversation,
+    decoded,
+    fails,
+    fresh,
+    ids_of,
+    new_id,
+    recorded,
+    records,
+    said,
+    texts,
+    told,
+    turn_ids,
+)
+
+__all__ = [
+    "a_fork_closes_the_turn_it_cuts",
+    "a_fork_ends_where_it_is_asked_to",
+    "a_fork_has_the_history_of_its_source",
+    "a_fork_of_a_turn_that_is_not_there_is_refused",
+    "a_list_is_filtered",
+    "a_name_is_given_changed_and_taken_away",
+    "a_reverted_thread_is_forked_as_it_is_now",
+    "a_search_finds_what_was_said",
+    "a_summary_tells_what_the_thread_says",
+    "a_thread_is_found_by_whatever_names_it",
+    "a_thread_that_is_written_is_not_moved",
+    "an_archived_thread_is_put_away_whole",
+    "archived_and_compressed_threads_are_forked",
+    "forks_are_forked",
+    "pages_are_whole_and_without_doubles_while_threads_appear",
+    "what_cannot_be_read_is_listed_with_its_error",
+]
+
+# -- forks ------------------------------------------------------------------------------------------------------------
+
+
+async def a_fork_has_the_history_of_its_source(store: StoreUnderTest) -> None:
+    for number, era in enumerate(ERAS):
+        source = fresh(number, era).turn("First?", "One.").turn("Second?", "Two.", calls=[Call("ls", "a.txt\n")])
+        store.seed(source)
+        before = list(store.logs.read(source.id))
+        fork = new_id()
+        await store.logs.fork(source.id, fork, originator="conformance", version="1.2.3")
+        assert conversation(store, fork) == conversation(store, source.id), era
+        assert list(store.logs.read(source.id)) == before
+        summary = store.catalog.get(fork)
+        assert (summary.forked_from, summary.history_mode) == (
+            source.id,
+            "paginated" if source.paginated else "legacy",
+        ), era
+        async with store.logs.lease(fork, ME) as lease:
+            assert lease.existed
+            await lease.append([said("Only here.")])
+        assert texts(store, fork)[-1] == "Only here."
+        assert list(store.logs.read(source.id)) == before
+
+
+async def a_fork_ends_where_it_is_asked_to(store: StoreUnderTest) -> None:
+    for number, era in enumerate(ERAS):
+        source = fresh(number, era).turn("First?", "One.").turn("Second?", "Two.").turn("Third?", "Three.")
+        store.seed(source)
+        whole = conversation(store, source.id)
+        ids = turn_ids(store, source.id)
+        assert len(ids) == 3, era
+        for kept in (1, 2, 3):
+            after = new_id()
+            await store.logs.fork(source.id, after, after_turn=ids[kept - 1])
+            assert conversation(store, after) == whole[:kept], (era, "after", kept)
+            before = new_id()
+            await store.logs.fork(source.id, before, before_turn=ids[kept - 1])
+            assert conversation(store, before) == whole[: kept - 1], (era, "before", kept)
+
+
+async def a_fork_of_a_turn_that_is_not_there_is_refused(store: StoreUnderTest) -> None:
+    running = fresh(0).turn("First?", "One.").turn("Second?", None, status="open")
+    store.seed(running)
+    gone = fresh(1, "0.142").turn("First?", "One.").turn("Second?", "Two.")
+    rolled = gone.turn_ids[1]
+    gone.rollback(1)
+    store.seed(gone)
+    first, second = running.turn_ids
+    refused: list[tuple[str, dict[str, Any]]] = [
+        (running.id, {"after_turn": new_id()}),
+        (running.id, {"before_turn": "x"}),
+        (running.id, {"after_turn": second}),
+        (running.id, {"after_turn": first, "before_turn": second}),
+        (gone.id, {"after_turn": rolled}),
+    ]
+    for source, where in refused:
+        fork = new_id()
+        with fails(BadRequest):
+            await store.logs.fork(source, fork, **where)
+        with fails(ThreadNotFound):
+            store.catalog.get(fork)
+    with fails(ThreadNotFound):
+        await store.logs.fork(new_id(), new_id())
+
+
+async def a_fork_closes_the_turn_it_cuts(store: StoreUnderTest) -> None:
+    for number, era in enumerate[Era](("0.104", "0.142", "0.169")):
+        source = fresh(number, era).turn("First?", "One.").kill_during_call("Second?")
+        store.seed(source)
+        fork = new_id()
+        await store.logs.fork(source.id, fork)
+        added = records(store, fork)[-2:]
+        assert [line.type for line in added] == ["response_item", "event_msg"], era
+        assert decoded(added[0])["role"] == "user"
+        assert decoded(added[0])["content"][0]["text"].startswith("<turn_aborted>")
+        ended = decoded(added[1])
+        assert (ended["type"], ended["turn_id"], ended["reason"]) == ("turn_aborted", source.turn_ids[1], "interrupted")
+        assert [status for status, _ in conversation(store, fork)] == ["completed", "interrupted"]
+
+
+async def forks_are_forked(store: StoreUnderTest) -> None:
+    for number, era in enumerate[Era](("0.60", "0.142", "0.169")):
+        source = fresh(number, era).turn("First?", "One.").turn("Second?", "Two.")
+        store.seed(source)
+        whole = conversation(store, source.id)
+        child, grandchild, cousin = new_id(), new_id(), new_id()
+        await store.logs.fork(source.id, child)
+        await store.logs.fork(child, grandchild)
+        assert conversation(store, grandchild) == whole, era
+        assert store.catalog.get(grandchild).forked_from == child
+        await store.logs.fork(grandchild, cousin, after_turn=turn_ids(store, grandchild)[0])
+        assert conversation(store, cousin) == whole[:1], era
+
+
+async def a_reverted_thread_is_forked_as_it_is_now(store: StoreUnderTest) -> None:
+    source = fresh(0).turn("First?", "One.").turn("Second?", "Two.").revert(1).turn("Better?", "Better.")
+    store.seed(source)
+    fork, cut = new_id(), new_id()
+    await store.logs.fork(source.id, fork)
+    expected = [("completed", ["First?", "One."]), ("completed", ["Better?", "Better."])]
+    assert conversation(store, source.id) == conversation(store, fork) == expected
+    await store.logs.fork(source.id, cut, before_turn=source.turn_ids[1])
+    assert conversation(store, cut) == expected[:1]
+
+
+async def archived_and_compressed_threads_are_forked(store: StoreUnderTest) -> None:
+    for number, era in enumerate[Era](("0.142", "0.169")):
+        source = fresh(number, era).turn("First?", "One.")
+        store.seed(source, archived=True, compressed=True)
+        fork = new_id()
+        await store.logs.fork(source.id, fork)
+        assert conversation(store, fork) == [("completed", ["First?", "One."])]
+        assert not store.catalog.get(fork).archived
+        assert store.catalog.get(source.id).archived
+
+
+# -- keeping ----------------------------------------------------------------------------------------------------------
+
+
+async def an_archived_thread_is_put_away_whole(store: StoreUnderTest) -> None:
+    thread = fresh(0).turn("First?", "One.").turn("Second?", "Two.").revert(1).turn("Better?", "Better.")
+    store.seed(thread)
+    whole = told(store.logs.read(thread.id))
+    for _ in range(2):  # twice is once
+        assert store.catalog.archive(thread.id).archived
+    assert store.catalog.list(ListQuery()).threads == ()
+    assert ids_of(store.catalog.list(ListQuery(archived=True)).threads) == [thread.id]
+    assert told(store.logs.read(thread.id)) == whole
+    with fails(ThreadArchived):
+        async with store.logs.lease(thread.id, ME):
+            raise AssertionError("leased")
+    for _ in range(2):
+        assert not store.catalog.unarchive(thread.id).archived
+    assert told(store.logs.read(thread.id)) == whole
+    async with store.logs.lease(thread.id, ME) as lease:
+        await lease.append([said("Next?")])
+    for change in (store.catalog.archive, store.catalog.unarchive):
+        with fails(ThreadNotFound):
+            change(new_id())
+
+
+async def a_thread_that_is_written_is_not_moved(store: StoreUnderTest) -> None:
+    thread_id, other = recorded(store), store.again()
+    async with store.logs.lease(thread_id, Owner("writer", os.getpid())) as lease:
+        for catalog in (store.catalog, other.catalog):
+            with fails(ThreadBusy) as busy:
+                await anyio.to_thread.run_sync(catalog.archive, thread_id)
+            assert busy[0].owner is not None
+            assert busy[0].owner.program == "writer"
+        await lease.append([said("still here")])
+    assert not store.catalog.get(thread_id).archived
+
+
+async def a_name_is_given_changed_and_taken_away(store: StoreUnderTest) -> None:
+    first, second = recorded(store), recorded(store, 1)
+    store.catalog.rename(first, " The  labyrinth ☃ ")
+    assert store.catalog.get(first).name == "The  labyrinth ☃"
+    assert store.again().catalog.resolve("The  labyrinth ☃").id == first
+    store.catalog.rename(first, "fix/login")
+    assert store.catalog.resolve("fix/login").id == first
+    with fails(ThreadNotFound):
+        store.catalog.resolve("The  labyrinth ☃")
+    store.catalog.rename(second, "fix/login")
+    with fails(AmbiguousName) as ambiguous:
+        store.catalog.resolve("fix/login")
+    assert sorted(ambiguous[0].candidates) == sorted([first, second])
+    for nothing in (None, "", "  "):
+        store.catalog.rename(second, nothing)
+        assert store.catalog.get(second).name is None
+    assert store.catalog.resolve("fix/login").id == first
+    with fails(ThreadNotFound):
+        store.catalog.rename(new_id(), "nobody")
+
+
+# -- finding ----------------------------------------------------------------------------------------------------------
+
+
+async def a_thread_is_found_by_whatever_names_it(store: StoreUnderTest) -> None:
+    with fails(ThreadNotFound):
+        store.catalog.resolve("last")
+    threads = [fresh(number).turn("First?", "One.") for number in range(3)]
+    for thread in threads:
+        store.seed(thread)
+    thread_id = threads[1].id
+    spellings = [thread_id, thread_id.upper(), thread_id.replace("-", ""), f"urn:uuid:{thread_id}", f" {thread_id} "]
+    spellings += [thread_id[:20], thread_id[:13].upper(), f"{{{thread_id}}}"]
+    for reference in spellings:
+        assert store.catalog.resolve(reference).id == thread_id, reference
+    for spelling in spellings[:4]:
+        assert store.catalog.get(spelling).id == thread_id
+        assert records(store, spelling) == records(store, thread_id)
+    assert store.catalog.resolve("last").id == threads[2].id
+    twin = fresh(0, seed=1).turn("First?", "One.")
+    store.seed(twin)
+    with fails(AmbiguousName) as ambiguous:
+        store.catalog.resolve(twin.id[:13])
+    assert sorted(ambiguous[0].candidates) == sorted([twin.id, threads[0].id])
+    unknown = [
+        "",
+        " ",
+        thread_id[:7],
+        new_id(),
+        "nobody",
+        "../../etc/passwd",
+        "/",
+        "a\\b",
+        "\x00",
+        "*",
+        thread_id + "0",
+    ]
+    for reference in unknown:
+        with fails(ThreadNotFound):
+            store.catalog.resolve(reference)
+
+
+async def a_summary_tells_what_the_thread_says(store: StoreUnderTest) -> None:
+    thread = fresh(0, cwd="/tmp/demo", model="gpt-5").turn("What is a clew?", "A ball of thread.")  # noqa: S108
+    store.seed(thread)
+    found = store.catalog.get(thread.id)
+    assert (found.preview, found.cwd, found.model, found.provider, found.source, found.history_mode, found.error) == (
+        "What is a clew?",
+        "/tmp/demo",  # noqa: S108
+        "gpt-5",
+        "mock",
+        "exec",
+        "paginated",
+        None,
+    )
+    assert found.size == store.logs.size(thread.id) == len(thread.data)
+    assert (found.archived, found.created_at) == (False, "2026-07-01T12:00:00.000Z")
+    assert found.updated_at >= found.created_at
+
+
+async def a_list_is_filtered(store: StoreUnderTest) -> None:
+    made: dict[str, str] = {}
+    for number, (cwd, source) in enumerate([("/w/a", "exec"), ("/w/a/deep", "mcp"), ("/w/ab", "cli"), ("/x", "exec")]):
+        thread = fresh(number, cwd=cwd, source=source).turn(f"Prompt {cwd}?", "One.")
+        store.seed(thread)
+        made[thread.id] = cwd
+    put_away = fresh(9, cwd="/w/a").turn("Old?", "One.")
+    store.seed(put_away, archived=True)
+    made[put_away.id] = "archived"
+    names = {thread_id: cwd for thread_id, cwd in made.items() if cwd == "/x"}
+    store.catalog.rename(next(iter(names)), "Ariadne")
+
+    def listed(**query: Any) -> list[str]:
+        return sorted(made[found.id] for found in store.catalog.list(ListQuery(**query)).threads)
+
+    assert listed() == ["/w/a", "/w/a/deep", "/w/ab", "/x"]
+    assert listed(archived=True) == ["archived"]
+    assert listed(archived=None) == ["/w/a", "/w/a/deep", "/w/ab", "/x", "archived"]
+    assert listed(cwd="/w/a") == listed(cwd="/w/a/") == listed(cwd="/w/x/../a") == ["/w/a", "/w/a/deep"]
+    assert listed(cwd="/") == ["/w/a", "/w/a/deep", "/w/ab", "/x"]
+    assert listed(sources=("exec",)) == ["/w/a", "/x"]
+    assert listed(sources=("mcp", "cli")) == ["/w/a/deep", "/w/ab"]
+    assert listed(text="ARIADNE") == ["/x"]
+    assert listed(text="prompt /w") == ["/w/a", "/w/a/deep", "/w/ab"]
+    assert listed(since="2026-07-01T14:00:00Z") == ["/w/ab", "/x"]
+    assert listed(until="2026-07-01T16:00:00+02:00") == ["/w/a", "/w/a/deep"]
+    assert listed(cwd="/w/a", sources=("mcp",), text="deep") == ["/w/a/deep"]
+    for wrong in (ListQuery(limit=0), ListQuery(limit=1001), ListQuery(cursor="x"), ListQuery(since="yesterday")):
+        with fails(BadRequest):
+            store.catalog.list(wrong)
+
+
+async def pages_are_whole_and_without_doubles_while_threads_appear(store: StoreUnderTest) -> None:
+    there = [fresh(2 * number).turn("First?", "One.") for number in range(7)]
+    for thread in there:
+        store.seed(thread)
+    for number, (sort, ascending) in enumerate(
+        [("created", False), ("created", True), ("updated", False), ("updated", True)]
+    ):
+        expected = [thread.id for thread in (there if ascending else reversed(there))]
+        seen: list[str] = []
+        cursor: str | None = None
+        for page_number in range(20):
+            page = store.catalog.list(ListQuery(sort=sort, ascending=ascending, limit=2, cursor=cursor))  # pyright: ignore[reportArgumentType] - two words
+            assert len(page.threads) <= 2
+            seen += ids_of(page.threads)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+            # They come in front of the page that was shown and behind it.
+            store.seed(fresh(2 * page_number + 1, seed=10 + number).turn("New?", "One."))
+        assert [thread_id for thread_id in seen if thread_id in expected] == expected
+        assert len(set(seen)) == len(seen)
+
+
+async def a_search_finds_what_was_said(store: StoreUnderTest) -> None:
+    asked = fresh(0).turn("Where is the MINOTAUR kept?", "In the labyrinth.")
+    answered = fresh(1).turn("Who?", "The minotaur, half man, half bull.")
+    named, silent = fresh(2).turn("First?", "One."), fresh(3).turn("Second?", "Two.")
+    put_away = fresh(4, "0.36").turn("An old minotaur?", "Yes.")
+    for thread in (asked, answered, named, silent):
+        store.seed(thread)
+    store.seed(put_away, archived=True)
+    store.catalog.rename(named.id, "Minotaur hunt")
+    hits = store.catalog.search("minotaur")
+    assert [(hit.thread.id, hit.where) for hit in hits] == [
+        (put_away.id, "user"),
+        (named.id, "title"),
+        (answered.id, "agent"),
+        (asked.id, "user"),
+    ]
+    assert all("minotaur" in hit.snippet.casefold() for hit in hits)
+    assert [hit.thread.id for hit in store.catalog.search("Minotaur", limit=1, archived=False)] == [named.id]
+    assert [hit.thread.id for hit in store.catalog.search("minotaur", archived=True)] == [put_away.id]
+    assert list(store.catalog.search("nobody ever said this")) == []
+
+
+async def what_cannot_be_read_is_listed_with_its_error(store: StoreUnderTest) -> None:
+    damaged = fresh(0).turn("First?", "One.").edit(lambda data: b"\x00" * len(data))
+    whole = fresh(1).turn("Second?", "Two.")
+    store.seed(damaged)
+    store.seed(whole)
+    found = store.catalog.list(ListQuery()).threads
+    assert [(one.id, one.error is None) for one in found] == [(whole.id, True), (damaged.id, False)]
+    assert [hit.thread.id for hit in store.catalog.search("second")] == [whole.id]

@@ -1,0 +1,48 @@
+"""What the tests of stores share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("clew.testing.conformance")
+
+from clew.clock import SystemClock  # noqa: E402 - the suite's asserts explain themselves only when registered first
+from clew.errors import Owner  # noqa: E402
+from clew.ids import SystemIds  # noqa: E402
+from clew.rollout import Home, RealFileSystem  # noqa: E402
+from clew.store import LocalStore  # noqa: E402
+from clew.testing import MemoryFileSystem, StoreUnderTest, ThreadBuilder, memory_home, memory_store  # noqa: E402
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def under_test(home: Home, clew_home: Path, closed: ExitStack) -> StoreUnderTest:
+    if isinstance(home.fs, MemoryFileSystem):
+        store = memory_store(home.fs)
+    else:
+        clock = SystemClock()
+        owner = Owner("clew test")
+        store = LocalStore(home.fs, home.path, clew_home, clock=clock, ids=SystemIds(clock), owner=owner)
+    closed.enter_context(closing(store))
+
+    def seed(thread: ThreadBuilder, *, archived: bool = False, compressed: bool = False) -> None:
+        thread.write(home, archived=archived, compressed=compressed)
+
+    return StoreUnderTest(
+        logs=store, catalog=store.catalog, seed=seed, again=lambda: under_test(home, clew_home, closed), home=home
+    )
+
+
+@pytest.fixture(params=["disk", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreUnderTest]:
+    """An empty store: in files, or in memory."""
+    home = memory_home(MemoryFileSystem()) if request.param == "memory" else Home(RealFileSystem(), tmp_path / "codex")
+    with ExitStack() as closed:
+        yield under_test(home, tmp_path / "clew", closed)
