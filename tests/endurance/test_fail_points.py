@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,22 @@ from drivers import CLEW, Died, Endpoint, Run, Say, Server, World, answer, servi
 MCP = (*CLEW, "mcp")
 FAILING = (sys.executable, str(Path(__file__).with_name("failing.py")))
 
-IN_A_TURN = [
-    *((f"{point}=kill@{hit}") for point in ("before_write", "after_write") for hit in (1, 3, 6)),
-    *((f"{point}=kill@{hit}") for point in ("before_sync", "after_sync") for hit in (1, 3)),
-]
-AT_THE_START = [f"{point}=kill" for point in ("after_create", "before_folder_sync", "after_folder_sync")]
-UNPACKING = [
-    f"{point}=kill" for point in ("after_create", "before_sync", "before_link", "after_rename", "before_unlink")
-]
-REFUSALS = [f"{point}={word}@2" for point in ("before_write", "before_sync") for word in ("raise", "full")]
+# One of each kind runs always, the others with the long tests.
+IN_A_TURN = ("before_write=kill@3", "after_write=kill@6", "before_sync=kill@1", "after_sync=kill@3")
+MORE_IN_A_TURN = (
+    *(f"{point}=kill@{hit}" for point in ("before_write", "after_write") for hit in (1, 2, 4, 5)),
+    *(f"{point}=kill@{hit}" for point in ("before_sync", "after_sync") for hit in (2, 4)),
+)
+AT_THE_START = ("after_create=kill",)
+MORE_AT_THE_START = ("before_folder_sync=kill", "after_folder_sync=kill", "before_write=kill", "before_sync=kill")
+UNPACKING = ("before_unlink=kill",)
+MORE_UNPACKING = ("after_create=kill", "before_sync=kill", "before_link=kill", "after_rename=kill")
+REFUSALS = ("before_sync=raise@2", "before_write=full@2")
+MORE_REFUSALS = ("before_sync=full@2", "before_write=raise@2", "before_write=full@5", "before_sync=raise@1")
+
+
+def _points(some: Sequence[str], more: Sequence[str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("points", [*some, *(pytest.param(each, marks=pytest.mark.slow) for each in more)])
 
 
 class _Story:
@@ -78,7 +86,7 @@ def story(world: World, endpoint: Endpoint) -> _Story:
     return _Story(world, endpoint)
 
 
-@pytest.mark.parametrize("points", IN_A_TURN)
+@_points(IN_A_TURN, MORE_IN_A_TURN)
 def test_a_kill_while_a_turn_is_recorded_costs_at_most_that_turn(story: _Story, points: str) -> None:
     async def main() -> None:
         async with serving(story.world, MCP) as server:
@@ -92,7 +100,7 @@ def test_a_kill_while_a_turn_is_recorded_costs_at_most_that_turn(story: _Story, 
     story.check()
 
 
-@pytest.mark.parametrize("points", AT_THE_START)
+@_points(AT_THE_START, MORE_AT_THE_START)
 def test_a_kill_while_a_thread_is_made_leaves_a_home_that_works(story: _Story, points: str) -> None:
     async def main() -> None:
         async with serving(story.world, (*FAILING, points)) as server:
@@ -107,7 +115,7 @@ def test_a_kill_while_a_thread_is_made_leaves_a_home_that_works(story: _Story, p
     story.check()
 
 
-@pytest.mark.parametrize("points", UNPACKING)
+@_points(UNPACKING, MORE_UNPACKING)
 def test_a_kill_while_a_compressed_thread_is_unpacked_leaves_it_whole(story: _Story, points: str) -> None:
     async def main() -> None:
         async with serving(story.world, MCP) as server:
@@ -130,7 +138,7 @@ def test_a_kill_while_a_compressed_thread_is_unpacked_leaves_it_whole(story: _St
     anyio.run(main)
 
 
-@pytest.mark.parametrize("points", REFUSALS)
+@_points(REFUSALS, MORE_REFUSALS)
 def test_a_disk_that_refuses_fails_the_call_and_the_next_server_goes_on(story: _Story, points: str) -> None:
     async def main() -> None:
         async with serving(story.world, MCP) as server:
