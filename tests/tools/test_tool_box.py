@@ -18,9 +18,10 @@ from tool_bench import Bench, plain
 from clew.agent.sandbox import Confinement, Mechanism
 from clew.agent.tools import ToolBox, ToolCall, ToolContext, ToolOutcome
 from clew.agent.tools.buffers import HeadTail
-from clew.agent.tools.truncation import OutputPolicy, Truncation, budget_for, count_tokens, cut_middle, truncate
+from clew.agent.tools.truncation import Truncation, budget_for, count_tokens, truncate
 from clew.errors import DiskFull
 from clew.events import Event
+from clew.history.truncation import TruncationPolicy
 
 pytestmark = pytest.mark.anyio
 
@@ -211,28 +212,28 @@ async def test_what_is_no_image_is_refused_in_words(bench: Bench) -> None:
 
 
 def test_budgets_take_the_smaller_of_what_is_asked_and_what_the_model_allows() -> None:
-    tokens, size = OutputPolicy("tokens", 100), OutputPolicy("bytes", 100)
+    tokens, size = TruncationPolicy("tokens", 100), TruncationPolicy("bytes", 100)
     assert budget_for(tokens, None) == Truncation(400, "tokens")
     assert budget_for(tokens, 10) == Truncation(40, "tokens")
     assert budget_for(size, None) == Truncation(100, "chars")
     assert budget_for(size, 0) == Truncation(0, "tokens")
-    assert budget_for(OutputPolicy("tokens", 50_000), None) == Truncation(40_000, "tokens")
+    assert budget_for(TruncationPolicy("tokens", 50_000), None) == Truncation(40_000, "tokens")
 
 
 @given(st.text(max_size=80), st.integers(0, 60), st.sampled_from(["tokens", "chars"]))
 def test_what_is_cut_and_what_is_kept_make_up_the_text(text: str, limit: int, unit: Literal["tokens", "chars"]) -> None:
+    limit = limit // 4 * 4 if unit == "tokens" else limit
     budget = Truncation(limit, unit)
     data = text.encode()
     if len(data) <= limit:
         assert truncate(text, budget) == text
         return
-    head, marker, tail = re.split(r"…(\d+) (?:tokens|chars) truncated…", cut_middle(text, budget), maxsplit=1)
+    head, marker, tail = re.split(r"…(\d+) (?:tokens|chars) truncated…", budget.cut(text), maxsplit=1)
     assert text.startswith(head)
     assert text.endswith(tail)
     assert len(head.encode()) <= limit // 2
     assert len(tail.encode()) <= limit - limit // 2
-    removed = len(data) - len(head.encode()) - len(tail.encode())
-    assert int(marker) == (-(-removed // 4) if unit == "tokens" else len(text) - len(head) - len(tail))
+    assert int(marker) == (-(-(len(data) - limit) // 4) if unit == "tokens" else len(text) - len(head) - len(tail))
     assert truncate(text, budget).startswith(
         f"Warning: truncated output (original token count: {count_tokens(text)})\n"
     )

@@ -11,8 +11,9 @@ import anyio
 import pytest
 from tool_bench import Bench, plain
 
-from clew.agent.tools import OutputPolicy, ToolOutcome
+from clew.agent.tools import ToolOutcome
 from clew.events import Event, OutputDelta
+from clew.history.truncation import TruncationPolicy
 from clew.settings import SandboxMode
 
 pytestmark = pytest.mark.anyio
@@ -196,7 +197,7 @@ async def test_control_c_reaches_the_foreground_of_a_terminal(bench: Bench) -> N
 
 
 async def test_output_over_the_budget_is_cut_in_the_middle(bench: Bench) -> None:
-    bench.context = {"policy": OutputPolicy("bytes", 2000)}
+    bench.context = {"policy": TruncationPolicy("bytes", 2000)}
     text = "".join(f"{number}\n" for number in range(1, 3001))
     head, tail = text[:1000], text[-1000:]
     warning = "Warning: truncated output (original token count: 3474)\nTotal output lines: 3000\n\n"

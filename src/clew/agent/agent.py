@@ -13,14 +13,16 @@ from clew.agent.model import Models
 from clew.agent.repository import git_info
 from clew.agent.session import TurnRun, Window, Workbench
 from clew.agent.surroundings import Surroundings
-from clew.agent.tools import OutputPolicy, ToolBox
+from clew.agent.tools import ToolBox
 from clew.agent.tools.toolbox import find_shell
+from clew.agent.tools.truncation import TOOL_POLICY
 from clew.clock import Clock
 from clew.config import Config
 from clew.config.providers import Provider
 from clew.engine import Approver, Emit, Live, Origin
 from clew.errors import ProviderUnknown
 from clew.events import Notice, TurnInput, TurnResult
+from clew.history.truncation import TruncationPolicy
 from clew.ids import IdSource
 from clew.settings import Settings
 
@@ -28,9 +30,6 @@ __all__ = ["Agent"]
 
 _DEFAULT_WINDOW = 272_000
 """Tokens of the window of a model nothing is known about."""
-
-_OUTPUT_TOKENS = 10_000
-"""What the output of a tool may cost when nothing else is configured."""
 
 
 class Agent:
@@ -107,7 +106,7 @@ class Agent:
             model=self._models.of(provider),
             tools=self._tools,
             window=self._window(),
-            output_policy=OutputPolicy("tokens", self._config.tool_output_token_limit or _OUTPUT_TOKENS),
+            output_policy=_output_policy(self._config),
             surroundings=surroundings,
             base_instructions=settings.base_instructions or BASE_INSTRUCTIONS,
             compact_prompt=COMPACT_PROMPT,
@@ -130,3 +129,8 @@ class Agent:
         if self._config.model_auto_compact_token_limit:
             compact_at = min(compact_at, self._config.model_auto_compact_token_limit)
         return Window(size, usable, compact_at)
+
+
+def _output_policy(config: Config) -> TruncationPolicy:
+    limit = config.tool_output_token_limit
+    return TOOL_POLICY if limit is None else TruncationPolicy("tokens", limit)

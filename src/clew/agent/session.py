@@ -37,7 +37,7 @@ from clew.agent.model.contracts import TextDelta as ModelText
 from clew.agent.model.retries import StreamRetries
 from clew.agent.prompt import user_content
 from clew.agent.surroundings import Surroundings, changed, initial
-from clew.agent.tools import Finished, OutputPolicy, ToolBox, ToolCall, ToolContext, ToolOutcome
+from clew.agent.tools import Finished, ToolBox, ToolCall, ToolContext, ToolOutcome
 from clew.clock import Clock
 from clew.config.providers import Provider
 from clew.engine import Approver, Emit, Live
@@ -57,6 +57,7 @@ from clew.events import (
     UsageUpdated,
 )
 from clew.history.lines import HistoryMode, TurnLines
+from clew.history.truncation import TruncationPolicy
 from clew.ids import IdSource
 from clew.rollout.envelope import Line
 
@@ -87,7 +88,7 @@ class Workbench(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelClient
     tools: ToolBox
     window: Window
-    output_policy: OutputPolicy
+    output_policy: TruncationPolicy
     surroundings: Surroundings
     base_instructions: str
     compact_prompt: str
@@ -492,7 +493,9 @@ class TurnRun:
         return {"type": "message", "id": self._id("msg"), **message}
 
     def _items(self) -> list[dict[str, Any]]:
-        return self._live.context.request_items(openai=self._bench.provider.name == "OpenAI")
+        return self._live.context.request_items(
+            openai=self._bench.provider.name == "OpenAI", policy=self._bench.output_policy
+        )
 
 
 class _Response:

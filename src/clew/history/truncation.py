@@ -13,6 +13,7 @@ import msgspec
 from clew.history.payload import objects
 
 __all__ = [
+    "BYTES_PER_TOKEN",
     "DEFAULT_POLICY",
     "TruncationPolicy",
     "first_bytes",
@@ -22,6 +23,7 @@ __all__ = [
     "truncate_output",
 ]
 
+BYTES_PER_TOKEN = 4
 _HEADROOM = 1.2  # an output that was cut when it was made must survive being read back, quoted and escaped
 
 
@@ -30,6 +32,11 @@ class TruncationPolicy(msgspec.Struct, frozen=True):
 
     mode: Literal["bytes", "tokens"] = "bytes"
     limit: int = 10_000
+
+    @property
+    def size(self) -> int:
+        """The limit in bytes."""
+        return self.limit if self.mode == "bytes" else self.limit * BYTES_PER_TOKEN
 
     @property
     def budget(self) -> int:
@@ -43,7 +50,7 @@ DEFAULT_POLICY = TruncationPolicy()
 
 def tokens(size: int) -> int:
     """Tokens of `size` bytes, rounded up."""
-    return -(-size // 4)
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def first_bytes(data: bytes, size: int) -> bytes:
@@ -63,7 +70,7 @@ def last_bytes(data: bytes, size: int) -> bytes:
 
 def truncate_middle(text: str, budget: int, mode: Literal["bytes", "tokens"]) -> str:
     """`text` within `budget` bytes or tokens, with a marker for what is missing in the middle."""
-    size = budget if mode == "bytes" else budget * 4
+    size = budget if mode == "bytes" else budget * BYTES_PER_TOKEN
     if len(text) * 4 <= size:
         return text
     data = text.encode("utf-8", "surrogatepass")

@@ -2,11 +2,9 @@
 
 from clew.agent.tools.contracts import Finished, Tool, ToolCall, ToolContext, ToolFailed, ToolOutcome, aborted
 from clew.agent.tools.toolbox import ToolBox
-from clew.agent.tools.truncation import OutputPolicy
 
 __all__ = [
     "Finished",
-    "OutputPolicy",
     "Tool",
     "ToolBox",
     "ToolCall",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 import anyio
 import msgspec
 
-from clew.agent.tools.truncation import OutputPolicy
+from clew.agent.tools.truncation import TOOL_POLICY
 from clew.clock import Clock
 from clew.engine import Approver, Emit
 from clew.errors import ClewError
 from clew.events import Item
+from clew.history.truncation import TruncationPolicy
 from clew.ids import IdSource
 from clew.settings import Settings
 
@@ -57,7 +58,7 @@ class ToolContext:
     ids: IdSource
     clock: Clock
     stop: anyio.Event
-    policy: OutputPolicy = field(default_factory=OutputPolicy)
+    policy: TruncationPolicy = TOOL_POLICY
     images: bool = True
     session_id: str | None = None
 

@@ -31,9 +31,10 @@ from clew.agent.tools.contracts import (
 )
 from clew.agent.tools.process_table import Command, ProcessTable
 from clew.agent.tools.processes import Process
-from clew.agent.tools.truncation import budget_for, count_tokens, tokens_of, truncate
+from clew.agent.tools.truncation import budget_for, count_tokens, truncate
 from clew.errors import SandboxUnavailable
 from clew.events import ApprovalRequest, Decision, Item, ItemCompleted, ItemStarted, OutputDelta
+from clew.history.truncation import tokens as tokens_of
 from clew.settings import SandboxMode
 
 __all__ = ["CommandSettings", "ExecCommand", "WriteStdin"]
