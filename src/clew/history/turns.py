@@ -198,6 +198,7 @@ def turns_page(
 
     A turn is whole once the start of an older one is reached, since an item may stand before its turn's start. A turn
     whose end was met and whose start was not (an end that came late, or one without a start) keeps the reading going.
+    A turn is taken to start once, before it ends, and its items to stand behind the start of the turn before it.
     """
     backward = _Backward(subagent_start)
     for record in _of_interest(newest_first, _PAGINATED_EVENTS):
@@ -223,6 +224,7 @@ def turn_places(
     paginated = history_mode == "paginated"
     starts: dict[int | str, Place] = {}
     lead: Place | None = None
+    inferred: Place | None = None  # where the turn that the last item opened begins, until its event says so itself
     ordinal, end = None, 0
     count = -1
     for count, record in enumerate(records):
@@ -243,12 +245,12 @@ def turn_places(
         if record.type == "response_item":
             item = object_from(record.payload) or {}
             told = item.get("type") == "message" and item.get("role") in ("user", "developer")
-            lead = (lead or here) if told else None
+            lead, inferred = (lead or here) if told else None, None
         before = builder.open
         builder.read(record)
         if builder.open is not None and builder.open is not before:
-            starts[builder.open.line] = here if builder.open.explicit else lead or here
-            lead = None
+            starts[builder.open.line] = here if builder.open.explicit else lead or inferred or here
+            lead, inferred = None, lead if record.type == "response_item" else None
     drafts = projection.ordered() if paginated else builder.finish()
     places = [
         TurnPlace(draft.id, starts[draft.id if paginated else draft.line], draft.status != "inProgress")
@@ -391,15 +393,19 @@ class _LegacyBuilder:
     def read(self, record: Record) -> None:
         self._lines += 1
         if record.type == "compacted":
+            self._told_by_events()
             self._current().compacted = True
         elif record.type == "event_msg":
             if payload_kind(record.payload) in _LEGACY_EVENTS and (event := object_from(record.payload)):
-                if not self._events:
-                    # Until here turns were inferred from the items; now the events tell them.
-                    self._turns, self.open, self._items, self._events = [], None, 0, True
+                self._told_by_events()
                 self._event(event)
         elif record.type == "response_item" and (not self._events or b"<hook_prompt" in bytes(record.payload)):
             self._response_item(object_from(record.payload) or {})
+
+    def _told_by_events(self) -> None:
+        """Until here turns were inferred from the items; from now on events tell them."""
+        if not self._events:
+            self._turns, self.open, self._items, self._events = [], None, 0, True
 
     def finish(self) -> list[_Draft]:
         self._close()
