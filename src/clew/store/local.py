@@ -6,6 +6,7 @@ other out; the lock is held for one turn, not for as long as a thread is loaded.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,7 +16,16 @@ import anyio
 import anyio.to_thread
 
 from clew.clock import Clock
-from clew.errors import Owner, StaleLease, ThreadArchived, ThreadBusy, ThreadNotFound, UnsupportedHistory
+from clew.errors import (
+    DiskFull,
+    LogDamaged,
+    Owner,
+    StaleLease,
+    ThreadArchived,
+    ThreadBusy,
+    ThreadNotFound,
+    UnsupportedHistory,
+)
 from clew.ids import IdSource
 from clew.rollout import (
     HISTORY_MODES,
@@ -105,7 +115,12 @@ class LocalStore:
         files = await anyio.to_thread.run_sync(self._home.find, thread_id)
         if files is None and not create:
             raise ThreadNotFound(thread_id)
-        lock = await self._acquire(thread_id, owner, wait)
+        try:
+            lock = await self._acquire(thread_id, owner, wait)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(self._home.thread_lock(thread_id)) from error
+            raise
         lease: _LocalLease | None = None
         try:
             # Shielded: a cancellation that arrives now must find the lease made, or nothing.
@@ -148,6 +163,12 @@ class LocalStore:
         current = files.current
         if current.archived:
             raise ThreadArchived(files.thread_id)
+        if current.size == 0:
+            if not create:
+                raise LogDamaged(current.plain_path, 0, "the file is empty", thread_id=files.thread_id)
+            # Its first lines did not arrive, and whoever wrote them may not have got to making its name durable.
+            self._fs.sync_folder(current.path.parent)
+            return current.path, False
         self._check_mode(current)
         if current.compressed:
             current = materialise(self._fs, current, fail=self._fail, process=os.getpid())
