@@ -342,6 +342,8 @@ class TurnLines(msgspec.Struct, frozen=True, kw_only=True):
             Line("compacted", payload),
             Line("world_state", {"full": True, "state": state}),
             Line("turn_context", self._turn_context(settings)),
+            # Only these repeat the provider: without them a reader that stops at the compaction would miss it.
+            self._event("thread_settings_applied", **self._settings_applied(settings)),
         ]
         if self.mode == "legacy":
             return [*lines, self._event("context_compacted")]
@@ -369,7 +371,7 @@ class TurnLines(msgspec.Struct, frozen=True, kw_only=True):
         if first_token is not None:
             members["time_to_first_token_ms"] = round((first_token - started) * 1000)
         if error is not None:
-            members["error"] = {"message": error.message, "codex_error_info": "other"}
+            members["error"] = {"message": error.message, "codex_error_info": _error_info(error)}
         return [self._event("task_complete", **members)]
 
     def aborted(self, marker: dict[str, Any], *, started: float, now: float) -> list[Line]:
@@ -396,3 +398,18 @@ def _parts(value: Any) -> list[str]:
 def _texts(value: Any, kind: str) -> str:
     parts = cast("list[dict[str, Any]]", value) if isinstance(value, list) else []
     return "".join(str(part.get("text", "")) for part in parts if part.get("type") == kind)
+
+
+_ERROR_INFO = {
+    "context_length_exceeded": "context_window_exceeded",
+    "insufficient_quota": "usage_limit_exceeded",
+    "usage_limit_reached": "usage_limit_exceeded",
+    "server_is_overloaded": "server_overloaded",
+    "unauthorized": "unauthorized",
+    "invalid_prompt": "bad_request",
+}
+
+
+def _error_info(error: TurnError) -> str:
+    """The word for the kind of failure that Codex' readers know; `other` for the rest."""
+    return _ERROR_INFO.get(error.kind, "other")
