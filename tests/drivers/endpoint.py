@@ -67,6 +67,7 @@ class Endpoint:
 
     def __init__(self, script: Script | None = None) -> None:
         self._scripts: dict[str, Sequence[Act]] = {}
+        self._refused: set[str] = set()
         self._default: Script = script or (lambda text: (Say(answer(text)),))
         self._server = ScriptedEndpoint(self._step)
 
@@ -87,6 +88,10 @@ class Endpoint:
         """Script the answer to a user text: calls run in order, then the message. Gives the text back."""
         self._scripts[text] = acts
         return text
+
+    def refuse(self, text: str) -> None:
+        """Answer this user text with an error that no retry helps against."""
+        self._refused.add(text)
 
     @property
     def requests(self) -> list[Request]:
@@ -110,6 +115,10 @@ class Endpoint:
         told = request.told
         newest = max((position for position, line in enumerate(told) if line[0] == "user"), default=-1)
         text = told[newest][1] if newest >= 0 else ""
+        if text in self._refused:
+            return Step(
+                status=400, body={"error": {"message": "refused by the script", "type": "invalid_request_error"}}
+            )
         acts = self._scripts.get(text) or self._default(text)
         done = sum(line[0] == "output" for line in told[newest + 1 :])
         act = acts[min(done, len(acts) - 1)]
