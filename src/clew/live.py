@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 import msgspec
 
 from clew.history.context import Context
@@ -50,7 +51,9 @@ class LiveThread:
         lines = [Line(line.type, _raw(line.payload), line.metadata) for line in lines]
         header, self._header = self._header, None
         # The lease keeps what it could not write, a header too: it must not be handed in twice.
-        self.size = await self._lease.append([header, *lines] if header else lines, durable=durable)
+        # Shielded: what was handed in goes out, so the context must learn of it, also when the caller is cancelled.
+        with anyio.CancelScope(shield=True):
+            self.size = await self._lease.append([header, *lines] if header else lines, durable=durable)
         for line in lines:
             self.context.apply(as_record(line))
 

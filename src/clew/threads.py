@@ -20,7 +20,7 @@ import msgspec
 
 from clew.clock import Clock, utc_stamp
 from clew.engine import Approver, Engine
-from clew.errors import BadRequest, ClewError, FolderGone, LogDamaged, Owner, ThreadArchived, ThreadBusy
+from clew.errors import BadRequest, FolderGone, LogDamaged, Owner, ThreadArchived, ThreadBusy
 from clew.events import TurnInput
 from clew.history.context import Context, rebuild
 from clew.history.lines import session_meta
@@ -30,7 +30,7 @@ from clew.history.turns import turns, turns_page
 from clew.ids import IdSource
 from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
-from clew.settings import Overrides, Settings
+from clew.settings import ApprovalPolicy, Overrides, Settings
 from clew.store.contracts import Catalog, Lease, ListQuery, LogStore, Page, SearchHit, ThreadSummary
 from clew.turn import Turn
 
@@ -222,6 +222,11 @@ class Threads:
         return turn
 
     async def _work(self, thread_id: str, queue: _Queue) -> None:
+        # Shielded: a turn ends by its own means, which record how. `__aexit__` sees to it that it does.
+        with anyio.CancelScope(shield=True):
+            await self._work_off(thread_id, queue)
+
+    async def _work_off(self, thread_id: str, queue: _Queue) -> None:
         try:
             while queue.waiting:
                 thread, turn = queue.waiting.popleft()
@@ -270,9 +275,10 @@ class Threads:
             else:
                 context = await self._load(thread.id)
                 recorded = context.recorded.settings(thread.defaults)
-                settings = thread.overrides.over(recorded)
+                # A first turn that broke off may have recorded less than it was asked for.
+                settings = thread.settings if new else thread.overrides.over(recorded)
                 self._check(thread.id, settings)
-                turn.notices = (*_widened(recorded, settings), *context.recorded.notes)
+                turn.notices = () if new else (*_widened(recorded, settings), *context.recorded.notes)
                 live = LiveThread(lease, context, settings)
             turn.begin()
             result = await self._engine.run(
@@ -480,7 +486,7 @@ def _turns_page(found: Sequence[RecordedTurn], *, more: bool) -> TurnsPage:
 async def _unless_stopped(leasing: AbstractAsyncContextManager[Lease], stop: anyio.Event) -> Lease | None:
     """Enter the lease, or give up waiting for it when the turn is not wanted any more (None)."""
     taken: Lease | None = None
-    failed: ClewError | None = None
+    failed: Exception | None = None
     async with anyio.create_task_group() as tasks:
 
         async def watch() -> None:
@@ -490,7 +496,7 @@ async def _unless_stopped(leasing: AbstractAsyncContextManager[Lease], stop: any
         tasks.start_soon(watch)
         try:
             taken = await leasing.__aenter__()
-        except ClewError as error:  # raised here it would come out as a group
+        except Exception as error:  # raised here it would come out as a group
             failed = error
         tasks.cancel_scope.cancel()
     if failed is not None:
@@ -498,12 +504,20 @@ async def _unless_stopped(leasing: AbstractAsyncContextManager[Lease], stop: any
     return taken
 
 
+_ASKS = {ApprovalPolicy.UNTRUSTED: 2, ApprovalPolicy.ON_REQUEST: 1, ApprovalPolicy.NEVER: 0}
+"""How much a policy asks a person."""
+
+
 def _widened(recorded: Settings, settings: Settings) -> tuple[str, ...]:
-    if not settings.sandbox.wider_than(recorded.sandbox):
-        return ()
-    before, now = recorded.sandbox.mode.value, settings.sandbox.mode.value
-    what = f"from {before} to {now}" if before != now else f"({now} with more roots or network access)"
-    return (f"The sandbox was widened {what}, as this call asked.",)
+    told: list[str] = []
+    if settings.sandbox.wider_than(recorded.sandbox):
+        before, now = recorded.sandbox.mode.value, settings.sandbox.mode.value
+        what = f"from {before} to {now}" if before != now else f"({now} with more roots or network access)"
+        told.append(f"The sandbox was widened {what}, as this call asked.")
+    if _ASKS[settings.approval] < _ASKS[recorded.approval]:
+        before, now = recorded.approval.value, settings.approval.value
+        told.append(f"Fewer questions are asked before commands run ({now} instead of {before}), as this call asked.")
+    return tuple(told)
 
 
 def _last_message(turn: TurnView) -> str | None:

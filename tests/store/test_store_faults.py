@@ -70,7 +70,8 @@ async def test_a_lease_that_ends_on_a_full_disk_leaves_the_thread_usable() -> No
 
 
 @pytest.mark.anyio
-async def test_a_new_thread_on_a_full_disk_can_be_begun_again() -> None:
+@pytest.mark.parametrize("free", [0, 1, 100])
+async def test_a_new_thread_on_a_full_disk_can_be_begun_again(free: int) -> None:
     fs = MemoryFileSystem()
     with closing(memory_store(fs)) as store:
         fs.free = 0
@@ -80,11 +81,11 @@ async def test_a_new_thread_on_a_full_disk_can_be_begun_again() -> None:
         fs.free = None
         with fails(DiskFull):
             async with store.lease(THREAD, ME, create=True) as lease:
-                fs.free = 0
+                fs.free = free
                 await lease.append([meta(THREAD), said("first")])
         fs.free = None
         async with store.lease(THREAD, ME, create=True) as lease:
-            assert not lease.existed, "an empty file is no thread yet"
+            assert not lease.existed, "a file with nothing in it is no thread yet"
             await lease.append([meta(THREAD), said("first")])
         fs.crash()
     with closing(memory_store(fs)) as store:

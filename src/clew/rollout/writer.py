@@ -243,6 +243,10 @@ class LogWriter:
             newer += 1
             if head is None and newer >= HEAD_LINES:
                 break
+        if head is None and not newer:
+            # Ruins of a first write that broke off: the thread begins with what is written now.
+            head = _head_of(self._staged[0].frozen)
+            self._paginated = head.history_mode == "paginated"
         self._next_ordinal = _first_ordinal(head) + newer
         return size
 

@@ -24,11 +24,9 @@ from clew.errors import (
     ThreadArchived,
     ThreadBusy,
     ThreadNotFound,
-    UnsupportedHistory,
 )
 from clew.ids import IdSource
 from clew.rollout import (
-    HISTORY_MODES,
     FailPoints,
     FileSystem,
     GroupCommitter,
@@ -36,14 +34,12 @@ from clew.rollout import (
     Line,
     LogWriter,
     Record,
-    RolloutFile,
     Skipped,
     ThreadFiles,
     WriterLock,
     acquire_waiting,
     lock_holder,
     materialise,
-    parse_head,
     read_head,
     read_thread,
     read_thread_back,
@@ -163,23 +159,17 @@ class LocalStore:
         current = files.current
         if current.archived:
             raise ThreadArchived(files.thread_id)
-        if current.size == 0:
-            if not create:
-                raise LogDamaged(current.plain_path, 0, "the file is empty", thread_id=files.thread_id)
-            # Its first lines did not arrive, and whoever wrote them may not have got to making its name durable.
+        try:
+            read_thread_back(self._home, files)  # refuses what is not known, or not there
+        except LogDamaged:
+            if not create or len(files.segments) > 1:
+                raise
+            # The first lines did not arrive, and whoever wrote them may not have got to making the name durable.
             self._fs.sync_folder(current.path.parent)
             return current.path, False
-        self._check_mode(current)
         if current.compressed:
             current = materialise(self._fs, current, fail=self._fail, process=os.getpid())
         return current.path, True
-
-    def _check_mode(self, file: RolloutFile) -> None:
-        """A mode that is not known is not written in either: how its lines belong together would be a guess."""
-        head = read_head(self._home, file)
-        mode = parse_head(head).history_mode if head is not None else "legacy"
-        if mode not in HISTORY_MODES:
-            raise UnsupportedHistory(file.plain_path, mode, thread_id=file.thread_id)
 
     def _files(self, thread_id: str) -> ThreadFiles:
         files = self._home.find(thread_id)
