@@ -218,14 +218,20 @@ class ConfigInvalid(ClewError):
 
 
 class ProviderUnknown(ClewError):
+    """`thread_id` None: a new thread was to use it; else that thread was recorded with it."""
+
     def __init__(self, provider: str, known: Sequence[str], *, thread_id: str | None = None) -> None:
+        message = f"Model provider `{provider}` not found"
+        if thread_id is not None:
+            message += f"; thread {thread_id} was recorded with it"
         super().__init__(
-            f"Model provider `{provider}` not found",
+            message,
             hint=f"Configured are: {', '.join(sorted(known))}. Add [model_providers.{provider}] to config.toml, "
-            "or name another one with `config: {model_provider: …}` in this call.",
+            "or go on with another one: `model_provider` in the call's `config`, `-c model_provider=…` in a terminal.",
             thread_id=thread_id,
         )
         self.provider = provider
+        self.known = tuple(known)
 
 
 class KeyMissing(ClewError):

@@ -55,6 +55,8 @@ def _config_invalid(error: ConfigInvalid) -> str:
 
 
 def _provider_unknown(error: ProviderUnknown) -> str:
+    if error.thread_id is not None:
+        return error.explained()
     return f"Failed to load Codex configuration from overrides: {error.message}"
 
 

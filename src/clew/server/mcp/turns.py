@@ -12,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from clew.clock import SystemClock
 from clew.errors import BadRequest, ClewError, ThreadNotFound
-from clew.events import ApprovalAsked, Event, OutputDelta, TextDelta, TurnInput, TurnResult
+from clew.events import ApprovalAsked, Event, ItemCompleted, OutputDelta, TextDelta, TurnInput, TurnResult
 from clew.ids import is_uuid
 from clew.server.mcp.approvals import Asking, ClientApprover, Question, decision_of, input_request
 from clew.server.mcp.arguments import CodexCall, Fields, ReplyCall, parse_codex, parse_reply, unparsed_thread
@@ -31,6 +31,8 @@ Answer = types.CallToolResult | types.InputRequiredResult
 _SOURCE = "mcp"
 _CATCH_UP = 1.0
 """Seconds that telling what happened before a question may hold it up."""
+_BEGIN_WAIT = 2.0
+"""Seconds that the answer to a background call waits for its prompt to be recorded."""
 _POLL = 0.5
 """Seconds between two looks at a thread that another program writes."""
 
@@ -141,6 +143,7 @@ async def _turn(call: Call, started: Started, asked: CodexCall | ReplyCall) -> A
     if not asked.background:
         return await _foreground(call, started, asked)
     turn = started.turn
+    await _begun(turn)
     text = f"The turn runs in the background; fetch its result with thread_wait for thread {turn.thread_id}."
     return result(
         text,
@@ -148,6 +151,20 @@ async def _turn(call: Call, started: Started, asked: CodexCall | ReplyCall) -> A
         notices=turn.notices,
         extra={"turnId": turn.turn_id, "status": _state(turn)},
     )
+
+
+async def _begun(turn: Turn) -> None:
+    """Wait until the prompt is recorded: from then on the turn is on disk, whatever becomes of this process.
+
+    A turn that waits behind others, or for another program, is answered as queued after a moment. Raises what kept it
+    from running.
+    """
+    with anyio.move_on_after(_BEGIN_WAIT):
+        async with turn.events() as stream:
+            async for event in stream:
+                if isinstance(event, ItemCompleted) and event.item.type == "userMessage":
+                    return
+        await turn.wait()
 
 
 async def _foreground(call: Call, started: Started, asked: CodexCall | ReplyCall) -> Answer:
