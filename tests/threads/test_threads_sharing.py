@@ -1,0 +1,289 @@
+"""Threads that several programs go on with, the settings they come back with, and what else the front door does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+from thread_bench import Nobody, front, message
+
+from clew.errors import BadRequest, ThreadArchived, ThreadBusy, ThreadNotFound
+from clew.events import TurnInput, TurnResult
+from clew.rollout import Line
+from clew.settings import ApprovalPolicy, Overrides, Sandbox, SandboxMode, Settings
+from clew.store import ListQuery
+from clew.testing import MemoryFileSystem, ThreadBuilder, memory_home
+
+pytestmark = pytest.mark.anyio
+WORKSPACE = Sandbox(mode=SandboxMode.WORKSPACE_WRITE)
+FULL = Sandbox(mode=SandboxMode.FULL_ACCESS)
+
+
+async def test_two_programs_interleave_whole_turns_and_see_each_other(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs, "one") as one, front(tmp_path, fs, "two") as two:
+        thread = await one.start()
+        await one.say(thread, "begin")
+        same = await two.open(thread.id)
+        results: dict[str, TurnResult] = {}
+
+        async def ask(name: str) -> None:
+            hand, door = (one, thread) if name.startswith("one") else (two, same)
+            results[name] = await hand.say(door, name)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(5):
+                tasks.start_soon(ask, f"one {number}")
+                tasks.start_soon(ask, f"two {number}")
+        told = one.told(thread.id)
+        assert told == two.told(thread.id)
+        pairs = list(zip(told[::2], told[1::2], strict=True))
+        assert all(answer == f"re: {asked}" for asked, answer in pairs), "turns are whole"
+        asked = [asked for asked, _ in pairs]
+        assert sorted(asked) == sorted(["begin", *results])
+        for name in ("one", "two"):
+            assert [text for text in asked if text.startswith(name)] == [f"{name} {number}" for number in range(5)]
+        assert {name: result.last_message for name, result in results.items()} == {
+            name: f"re: {name}" for name in results
+        }
+        # Each saw, when it asked, everything that was there.
+        for hand in (one, two):
+            for heard in hand.engine.heard:
+                assert heard == told[: len(heard)]
+
+
+async def test_what_another_hand_appended_between_turns_is_seen(tmp_path: Path) -> None:
+    async with front(tmp_path) as one:
+        thread = await one.start()
+        await one.say(thread, "first")
+        async with one.store.lease(thread.id, one.owner) as lease:
+            await lease.append([Line("response_item", message("user", "from elsewhere"))])
+        await one.say(thread, "second")
+        assert one.engine.heard[-1] == ["first", "re: first", "from elsewhere", "second"]
+
+
+async def test_a_loaded_thread_is_not_read_again(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs) as one:
+        thread = await one.start()
+        await one.say(thread, "first")
+        context = one.engine.lives[-1].context
+        await one.say(thread, "second")
+        assert one.engine.lives[-1].context is context
+
+
+async def test_a_fresh_thread_leaves_nothing_on_disk_until_its_first_turn(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs) as one:
+        thread = await one.start()
+        assert fs.calls["write"] == 0
+        assert (await one.threads.list(ListQuery(archived=None))).threads == ()
+        with pytest.raises(ThreadNotFound):
+            await one.open(thread.id)
+        skipped = one.run(thread, "never")
+        skipped.interrupt()
+        assert (await skipped.wait()).status == "interrupted"
+        assert (await one.threads.list(ListQuery(archived=None))).threads == ()
+        await one.say(thread, "first")
+        summary = await one.threads.summary("last")
+        assert (summary.id, summary.source, summary.cli_version, summary.preview) == (
+            thread.id,
+            "exec",
+            "1.2.3",
+            "first",
+        )
+
+
+SETTINGS: tuple[dict[str, object], ...] = (
+    {},
+    {"mode": SandboxMode.FULL_ACCESS, "approval": ApprovalPolicy.NEVER},
+    {"mode": SandboxMode.WORKSPACE_WRITE, "model": "other", "effort": "high", "summary": "concise"},
+    {"approval": ApprovalPolicy.UNTRUSTED, "developer_instructions": "Be kind.", "compact_prompt": "Sum up."},
+    {"base_instructions": "Own base.", "provider": "second"},
+)
+
+
+@pytest.mark.parametrize("asked", SETTINGS)
+async def test_settings_come_back_from_the_log(asked: dict[str, object], tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs) as one:
+        thread = await one.start(**asked)
+        await one.say(thread, "first")
+    async with front(tmp_path, fs) as again:
+        defaults = Settings(
+            cwd="/elsewhere", model="default", provider="default", approval=ApprovalPolicy.ON_REQUEST, sandbox=WORKSPACE
+        )
+        opened = await again.threads.open(thread.id, defaults)
+        expected = thread.settings
+        got = opened.settings
+        assert (got.cwd, got.model, got.provider, got.approval, got.sandbox) == (
+            expected.cwd,
+            expected.model,
+            expected.provider,
+            expected.approval,
+            expected.sandbox,
+        )
+        assert (got.effort, got.summary or "none") == (expected.effort, expected.summary or "none")
+        assert (got.developer_instructions, got.compact_prompt) == (
+            expected.developer_instructions,
+            expected.compact_prompt,
+        )
+        turn = again.run(opened, "second")
+        await turn.wait()
+        assert (turn.notices, again.engine.lives[-1].settings) == ((), got)
+
+
+async def test_wider_defaults_do_not_widen_a_recorded_thread(tmp_path: Path) -> None:
+    async with front(tmp_path) as one:
+        thread = await one.start(approval=ApprovalPolicy.UNTRUSTED)
+        await one.say(thread, "first")
+        wide = one.settings(SandboxMode.FULL_ACCESS, approval=ApprovalPolicy.NEVER)
+        opened = await one.threads.open(thread.id, wide)
+        turn = one.run(opened, "second")
+        await turn.wait()
+        used = one.engine.lives[-1].settings
+        assert (used.sandbox.mode, used.approval) == (SandboxMode.READ_ONLY, ApprovalPolicy.UNTRUSTED)
+        assert turn.notices == ()
+
+
+async def test_what_widens_in_so_many_words_is_done_told_and_kept(tmp_path: Path) -> None:
+    async with front(tmp_path) as one:
+        thread = await one.start()
+        await one.say(thread, "first")
+        wider = await one.open(thread.id, Overrides(sandbox=FULL, approval=ApprovalPolicy.NEVER))
+        turn = one.run(wider, "second")
+        await turn.wait()
+        assert turn.notices == (
+            "The sandbox was widened from read-only to danger-full-access, as this call asked.",
+            "Fewer questions are asked before commands run (never instead of on-request), as this call asked.",
+        )
+        assert one.engine.lives[-1].settings.sandbox == FULL
+        later = await one.open(thread.id)
+        assert (later.settings.sandbox, later.settings.approval) == (FULL, ApprovalPolicy.NEVER)
+        narrower = await one.open(
+            thread.id, Overrides(sandbox=Sandbox(), approval=ApprovalPolicy.ON_REQUEST, model="x")
+        )
+        quiet = one.run(narrower, "third")
+        await quiet.wait()
+        assert quiet.notices == ()
+        assert (await one.open(thread.id)).settings.model == "x"
+
+
+async def test_a_wider_network_in_the_same_mode_is_told(tmp_path: Path) -> None:
+    async with front(tmp_path) as one:
+        thread = await one.start(mode=SandboxMode.WORKSPACE_WRITE)
+        await one.say(thread, "first")
+        online = Sandbox(mode=SandboxMode.WORKSPACE_WRITE, network_access=True)
+        turn = one.run(await one.open(thread.id, Overrides(sandbox=online)), "second")
+        await turn.wait()
+        assert turn.notices == (
+            "The sandbox was widened (workspace-write with more roots or network access), as this call asked.",
+        )
+
+
+async def test_a_thread_of_codex_is_gone_on_with(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    builder = ThreadBuilder("0.142", cwd=str(tmp_path), sandbox="read-only", approval="untrusted")
+    builder.turn("First?", "One.").write(memory_home(fs))
+    async with front(tmp_path, fs) as one:
+        thread = await one.open("last")
+        assert (thread.id, thread.settings.sandbox.mode) == (builder.id, SandboxMode.READ_ONLY)
+        await one.say(thread, "Second?")
+        page = await one.threads.read(thread.id)
+        said = [
+            [item.get("text") or item["content"][0]["text"] for item in turn.items if "Message" in item["type"]]
+            for turn in page.turns
+        ]
+        assert said == [["First?", "One."], ["Second?", "re: Second?"]]
+
+
+async def test_turns_are_read_in_pages_from_either_end(tmp_path: Path) -> None:
+    async with front(tmp_path) as one:
+        thread = await one.start()
+        ids = [(await one.say(thread, str(number))).turn_id for number in range(5)]
+        for newest_first in (False, True):
+            found: list[str] = []
+            cursor: str | None = None
+            while True:
+                page = await one.threads.read(thread.id, cursor=cursor, limit=2, newest_first=newest_first)
+                assert len(page.turns) <= 2
+                found += [turn.id for turn in page.turns]
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+            assert found == (ids[::-1] if newest_first else ids)
+        for wrong in (0, 1001):
+            with pytest.raises(BadRequest):
+                await one.threads.read(thread.id, limit=wrong)
+
+
+async def test_status_tells_what_runs_what_waits_and_who_holds(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs, "one") as one, front(tmp_path, fs, "two") as two:
+        thread = await one.start()
+        first = await one.say(thread, "first")
+        status = await one.threads.status(thread.id)
+        assert (status.state, status.turn_id, status.turn_status, status.last_message, status.queued) == (
+            "idle",
+            first.turn_id,
+            "completed",
+            "re: first",
+            0,
+        )
+        running = one.run(thread, "wait a")
+        one.run(thread, "third")
+        one.run(thread, "fourth")
+        await one.engine.at("a").wait()
+        status = await one.threads.status(thread.id)
+        assert (status.state, status.turn_id, status.turn_status, status.queued) == (
+            "running",
+            running.turn_id,
+            "inProgress",
+            2,
+        )
+        page = await one.threads.read(thread.id)
+        assert [turn.status for turn in page.turns] == ["completed", "inProgress"]
+        with pytest.raises(ThreadBusy):
+            await one.threads.archive(thread.id)
+        async with two.store.lease((other := await two.start()).id, two.owner, create=True) as lease:
+            header = {"id": other.id, "timestamp": "2026-07-01T12:00:00.000Z", "cwd": "/", "history_mode": "paginated"}
+            await lease.append([Line("session_meta", header)])
+            held = await one.threads.status(other.id)
+            assert (held.state, held.owner.program if held.owner else None) == ("held", "two")
+        one.engine.gate("a").set()
+        await one.threads.drain()
+        assert (await one.threads.status(thread.id)).last_message == "re: fourth"
+
+
+async def test_a_fork_goes_its_own_way(tmp_path: Path) -> None:
+    async with front(tmp_path) as one:
+        thread = await one.start()
+        first = await one.say(thread, "first")
+        await one.say(thread, "second")
+        whole = await one.open(await one.threads.fork(thread.id))
+        part = await one.open(await one.threads.fork(thread.id, after_turn=first.turn_id))
+        await one.say(whole, "third")
+        await one.say(part, "other second")
+        assert one.told(whole.id) == ["first", "re: first", "second", "re: second", "third", "re: third"]
+        assert one.told(part.id) == ["first", "re: first", "other second", "re: other second"]
+        assert one.told(thread.id) == ["first", "re: first", "second", "re: second"]
+        assert one.engine.heard[-1] == ["first", "re: first", "other second"]
+
+
+async def test_names_archive_and_search_work_through_the_front_door(tmp_path: Path) -> None:
+    async with front(tmp_path) as one:
+        thread = await one.start()
+        await one.say(thread, "where is Ariadne?")
+        assert (await one.threads.rename(thread.id, "the ball")).name == "the ball"
+        assert (await one.open("the ball")).id == thread.id
+        assert [hit.thread.id for hit in await one.threads.search("ariadne")] == [thread.id]
+        with pytest.raises(BadRequest):
+            await one.threads.search("  ")
+        assert (await one.threads.archive("the ball")).archived
+        with pytest.raises(ThreadArchived):
+            await one.open(thread.id)
+        with pytest.raises(ThreadArchived):
+            await thread.run(TurnInput(text="again"), approver=Nobody()).wait()
+        assert not (await one.threads.unarchive("the ball")).archived
+        assert (await one.say(thread, "again")).status == "completed"
