@@ -181,7 +181,6 @@ class Fake:
         thread.kept.turns.append(view)
         self._save(thread.kept)
         await turn.emit(TurnStarted(*ids))
-        await turn.emit(ItemCompleted(turn.turn_id, _user(turn.input.text)))
         player = _Player(self, thread, turn)
         status, message, error = "interrupted", None, None
         async with anyio.create_task_group() as group:

@@ -273,7 +273,6 @@ async def test_events_go_on_where_they_stopped_when_the_call_is_made_again(world
             (1, "session_configured"),
             (1, "task_started"),
             (1, "user_message"),
-            (1, "user_message"),
             (1, "exec_approval_request"),
             (2, "exec_command_begin"),
             (2, "exec_command_end"),

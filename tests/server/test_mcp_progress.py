@@ -85,7 +85,6 @@ async def test_events_come_when_asked_for_in_the_older_words_and_before_the_answ
             "session_configured",
             "task_started",
             "user_message",
-            "user_message",
             "exec_command_begin",
             "exec_command_end",
             "apply_patch_approval_request",
@@ -148,7 +147,6 @@ async def test_a_resumed_reply_is_configured_again_and_names_its_rollout(world: 
         assert _types(events) == [
             "session_configured",
             "task_started",
-            "user_message",
             "user_message",
             "token_count",
             "error",
