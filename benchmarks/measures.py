@@ -17,19 +17,33 @@ from rollouts import Built, build
 from servers import Clew, Codex, Server
 
 from clew.testing.endpoint import ScriptedEndpoint, Step, say
-from drivers import CLEW, Peer, World
+from drivers import CLEW, Peer, Request, Told, World
 
 __all__ = ["restarts", "starts", "turns"]
 
 Make = Callable[[World], Clew | Codex]
 
 
-@contextmanager
-def _worlds() -> Generator[Callable[[str], World]]:
+class _Stage:
     """Fresh homes by name, all with one instant model: every request is answered at once with one short message."""
+
+    def __init__(self, folder: Path, endpoint: ScriptedEndpoint) -> None:
+        self._folder = folder
+        self._endpoint = endpoint
+
+    def world(self, name: str) -> World:
+        return World(self._folder / name, self._endpoint.base_url)
+
+    def told(self) -> list[Told]:
+        """The conversation as the model was told it last."""
+        return Request(self._endpoint.requests[-1].body).told
+
+
+@contextmanager
+def _stage() -> Generator[_Stage]:
     instant = Step(items=[say("Done.")], deltas=False, times=-1)
     with ScriptedEndpoint([instant]) as endpoint, TemporaryDirectory(prefix="clew-bench-") as folder:
-        yield lambda name: World(Path(folder, name), endpoint.base_url)
+        yield _Stage(Path(folder), endpoint)
 
 
 def _makers(peer: Peer | None) -> dict[str, Make]:
@@ -44,8 +58,8 @@ def _makers(peer: Peer | None) -> dict[str, Make]:
 
 def starts(runs: int, peer: Peer | None) -> list[Figure]:
     """From the start of the process to the answer to `initialize`, and `clew --help`; warm, with bytecode."""
-    with _worlds() as fresh:
-        world = fresh("start")
+    with _stage() as stage:
+        world = stage.world("start")
         answers: dict[str, list[float]] = {"clew": [], "peer": []}
         cpu: dict[str, list[float]] = {"clew": [], "peer": []}
         bare: list[float] = []
@@ -114,10 +128,10 @@ def turns(runs: int, peer: Peer | None, *, each: int = 60) -> list[Figure]:
     values: dict[str, dict[str, list[float]]] = {
         who: {key: [] for key in ("wall", "cpu", "written", "log")} for who in ("clew", "peer")
     }
-    with _worlds() as fresh:
+    with _stage() as stage:
         for number in range(runs):
             for who, make in _makers(peer).items():
-                world = fresh(f"turns-{who}-{number}")
+                world = stage.world(f"turns-{who}-{number}")
                 got = values[who]
                 with make(world) as server:
                     server.initialize()
@@ -165,18 +179,22 @@ def restarts(runs: int, peer: Peer | None, *, megabytes: float = 123.0) -> list[
     above: dict[str, list[float]] = {"clew": [], "peer": []}
     peaks: dict[str, list[float]] = {"clew": [], "peer": []}
     small_ones: dict[str, list[float]] = {"clew": [], "peer": []}
-    with _worlds() as fresh:
-        world = fresh("restart")
+    told: list[list[Told]] = []
+    with _stage() as stage:
+        world = stage.world("restart")
         big = build(world.home, world.work, megabytes=megabytes)
         small = build(world.home, world.work, megabytes=0.05, seed=2)
         for who, make in _makers(peer).items():
             for number in range(runs + 1):
                 small_ms, _ = _first_reply(make(world), small)
                 big_ms, peak = _first_reply(make(world), big)
+                told.append(stage.told())
                 if number:  # the first run warms the caches, and lets the peer build its databases
                     small_ones[who].append(small_ms)
                     above[who].append(big_ms - small_ms)
                     peaks[who].append(peak)
+    if any(each != told[0] for each in told) or len(told[0]) < 100:
+        raise RuntimeError("the model was not told the same history each time: these figures mean nothing")
     size = f"{big.size / 1e6:.0f} MB legacy thread"
     return [
         Figure(
