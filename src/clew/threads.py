@@ -179,7 +179,9 @@ class Threads:
                     queue.running.interrupt()
             await self.drain()
             await self._engine.close()
-        return await self._tasks.__aexit__(kind, error, trace)
+        # Every task has ended. What went wrong in the block leaves it as itself, not as a group.
+        await self._tasks.__aexit__(None, None, None)
+        return None
 
     async def drain(self) -> None:
         """Wait until every turn that was asked for has ended."""

@@ -260,3 +260,14 @@ async def test_leaving_by_a_cancellation_records_it_as_well(tmp_path: Path) -> N
     async with front(tmp_path, fs) as again:
         assert [turn.status for turn in (await again.threads.read(ids[0])).turns] == ["interrupted"]
         assert again.told(ids[0])[-1].startswith("<turn_aborted>")
+
+
+async def test_what_goes_wrong_while_it_is_open_leaves_as_itself(tmp_path: Path) -> None:
+    async def visit() -> None:
+        async with front(tmp_path) as one:
+            thread = await one.start()
+            one.run(thread, "wait a")
+            await one.open("nobody")
+
+    with pytest.raises(ThreadNotFound):
+        await visit()

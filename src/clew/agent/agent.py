@@ -21,7 +21,7 @@ from clew.config import Config
 from clew.config.providers import Provider
 from clew.engine import Approver, Emit, Live, Origin
 from clew.errors import ProviderUnknown
-from clew.events import Notice, TurnInput, TurnResult
+from clew.events import TurnInput, TurnResult
 from clew.history.truncation import TruncationPolicy
 from clew.ids import IdSource
 from clew.settings import Settings
@@ -113,8 +113,6 @@ class Agent:
             clock=self._clock,
             ids=self._ids,
         )
-        for notice in surroundings.notices:
-            await emit(Notice(turn_id, notice))
         run = TurnRun(bench, live, turn, turn_id=turn_id, approver=approver, emit=emit, stop=stop)
         return await run.run()
 

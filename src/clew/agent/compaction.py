@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
 import anyio
 import msgspec
 
-from clew.agent.model.contracts import ItemDone, ModelClient, ModelRequest
+from clew.agent.model.contracts import Completed, ItemDone, ModelClient, ModelRequest
 from clew.agent.model.retries import StreamRetries
 from clew.errors import ContextFull, ModelError
+from clew.events import Usage
 from clew.history.compaction import replacement_history, summary_text
 
 __all__ = ["Compaction", "summarise"]
 
 
 class Compaction(msgspec.Struct, frozen=True):
-    """`message` is the whole summary text as the log keeps it, `replacement` the items of the next window."""
+    """`message` is the whole summary text as the log keeps it, `replacement` the items of the next window; `usage` are
+    the tokens that the summary took, None where the endpoint did not say."""
 
     message: str
     replacement: list[dict[str, Any]]
+    response_id: str = ""
+    usage: Usage | None = None
 
 
 async def summarise(
@@ -33,17 +37,18 @@ async def summarise(
     context_messages: Sequence[dict[str, Any]],
     new_id: Callable[[], str],
     retries: StreamRetries,
+    notify: Callable[[str], Awaitable[None]],
 ) -> Compaction:
     """Summarise `items` and give the next window: the user's own messages, the surroundings anew, the summary.
 
     When even this request is too long, the oldest items go until it fits. Raises `ModelError` when the model gives no
-    summary after all retries.
+    summary after all retries; `notify` gets a sentence about each.
     """
     asked = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": prompt}]}
     left = list(items)
     while True:
         try:
-            answer = await _answer(model, request([*left, asked]))
+            answer, completed = await _answer(model, request([*left, asked]))
             break
         except ContextFull:
             if not left:
@@ -53,20 +58,27 @@ async def summarise(
             delay = retries.next_delay(error)
             if delay is None:
                 raise
+            await notify(retries.notice(error))
             await anyio.sleep(delay)
     message = summary_text(answer)
     replacement = replacement_history(items, message, context=context_messages)
-    return Compaction(message, [item if item.get("id") else {**item, "id": new_id()} for item in replacement])
+    named = [item if item.get("id") else {**item, "id": new_id()} for item in replacement]
+    return Compaction(
+        message, named, completed.response_id if completed else "", completed.usage if completed else None
+    )
 
 
-async def _answer(model: ModelClient, request: ModelRequest) -> str:
+async def _answer(model: ModelClient, request: ModelRequest) -> tuple[str, Completed | None]:
     texts: list[str] = []
+    completed: Completed | None = None
     async with aclosing(model.stream(request)) as stream:
         async for event in stream:
             if isinstance(event, ItemDone) and event.item.get("type") == "message":
                 parts = cast("list[dict[str, Any]]", event.item.get("content") or [])
                 texts += [str(part.get("text", "")) for part in parts if part.get("type") == "output_text"]
-    return texts[-1] if texts else ""
+            elif isinstance(event, Completed):
+                completed = event
+    return texts[-1] if texts else "", completed
 
 
 def _without_oldest(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

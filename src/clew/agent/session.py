@@ -41,7 +41,7 @@ from clew.agent.tools import Finished, ToolBox, ToolCall, ToolContext, ToolOutco
 from clew.clock import Clock
 from clew.config.providers import Provider
 from clew.engine import Approver, Emit, Live
-from clew.errors import ClewError, ContextFull, ModelError
+from clew.errors import ContextFull, ModelError
 from clew.events import (
     Item,
     ItemCompleted,
@@ -57,6 +57,7 @@ from clew.events import (
     UsageUpdated,
 )
 from clew.history.lines import HistoryMode, TurnLines
+from clew.history.response_items import ContextItem, estimated_tokens
 from clew.history.truncation import TruncationPolicy
 from clew.ids import IdSource
 from clew.rollout.envelope import Line
@@ -174,6 +175,8 @@ class TurnRun:
 
     async def _run(self) -> TurnResult:
         await self._emit(TurnStarted(self._live.thread_id, self._turn_id))
+        for notice in self._bench.surroundings.notices:
+            await self._emit(Notice(self._turn_id, notice))
         await self._record_prompt()
         error: ModelError | None = None
         try:
@@ -225,6 +228,8 @@ class TurnRun:
             try:
                 if self._live.context.estimate_tokens() >= self._bench.window.compact_at:
                     await self._compact()
+                    if self._stop.is_set():
+                        return
                 follow_up = await self._step()
             except ContextFull:
                 # The estimate was too low. One compaction makes room; when that does not help, nothing here will.
@@ -282,7 +287,7 @@ class TurnRun:
                             await self._heard(event, response, calls, fatal)
                 except ModelError as error:
                     broken = error
-                except ClewError as error:  # the log could not take it: calls must not go on unrecorded
+                except Exception as error:  # the log could not take it: calls must not go on unrecorded
                     fatal.append(error)
                     calls.cancel_scope.cancel()
         if fatal:
@@ -356,7 +361,7 @@ class TurnRun:
         try:
             outcome = await self._bench.tools.run(call, self._tool_context)
             await self._record_output(call, outcome)
-        except ClewError as error:
+        except Exception as error:
             # Raised here it would come out of the task group as a group, and the other calls would go on unrecorded.
             fatal.append(error)
             calls.cancel_scope.cancel()
@@ -394,19 +399,21 @@ class TurnRun:
         if completed is None or usage is None:
             await self._live.record([])
             return
+        await self._live.record(self._used(completed.response_id, usage))
+        await self._emit(UsageUpdated(self._turn_id, usage, context.usage, self._bench.window.usable))
+
+    def _used(self, response_id: str, usage: Usage | None) -> list[Line]:
+        """The token counts of a response, added to those of the turn."""
+        if usage is None:
+            return []
         self._usage = self._usage.plus(usage)
-        total = context.usage.plus(usage)
-        window = self._bench.window.usable
-        await self._live.record(
-            self._lines.usage(
-                completed.response_id,
-                last=usage,
-                turn=self._usage,
-                total=total,
-                context_window=window,
-            )
+        return self._lines.usage(
+            response_id,
+            last=usage,
+            turn=self._usage,
+            total=self._live.context.usage.plus(usage),
+            context_window=self._bench.window.usable,
         )
-        await self._emit(UsageUpdated(self._turn_id, usage, total, window))
 
     # -- compaction
 
@@ -426,13 +433,16 @@ class TurnRun:
                 context_messages=[self._with_id(message) for message in messages],
                 new_id=lambda: self._id("msg"),
                 retries=self._new_retries(),
+                notify=lambda text: self._emit(Notice(self._turn_id, text)),
             )
             made.append(compaction)
         if not made:
             return  # the turn was stopped meanwhile
         compaction = made[0]
         window = context.window
-        lines: list[Line] = self._lines.compacted(
+        lines = self._used(compaction.response_id, compaction.usage)
+        total = context.usage.plus(compaction.usage) if compaction.usage is not None else context.usage
+        lines += self._lines.compacted(
             compaction.message,
             compaction.replacement,
             window_number=window.number + 1,
@@ -442,6 +452,9 @@ class TurnRun:
             state=state,
             settings=settings,
             item_id=shown.id,
+            total=total,
+            last=Usage(total_tokens=sum(estimated_tokens(ContextItem.of(item)) for item in compaction.replacement)),
+            context_window=self._bench.window.usable,
             started=started,
             now=self._bench.clock.now(),
         )

@@ -326,10 +326,16 @@ class TurnLines(msgspec.Struct, frozen=True, kw_only=True):
         state: dict[str, Any],
         settings: Settings,
         item_id: str,
+        last: Usage,
+        total: Usage,
+        context_window: int | None,
         started: float,
         now: float,
     ) -> list[Line]:
-        """A new window: what replaces the context, the world as just told, the settings, and the item people see."""
+        """A new window: what replaces the context, the world as just told, the settings, and the item people see.
+
+        `last` estimates what the new window holds, in place of the counts of a response; `total` is the thread's.
+        """
         payload = {
             "message": message,
             "replacement_history": replacement,
@@ -344,6 +350,7 @@ class TurnLines(msgspec.Struct, frozen=True, kw_only=True):
             Line("turn_context", self._turn_context(settings)),
             # Only these repeat the provider: without them a reader that stops at the compaction would miss it.
             self._event("thread_settings_applied", **self._settings_applied(settings)),
+            self.token_count(last=last, total=total, context_window=context_window),
         ]
         if self.mode == "legacy":
             return [*lines, self._event("context_compacted")]
