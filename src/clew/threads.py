@@ -319,23 +319,25 @@ class Threads:
         """The thread's context: as kept, if its log did not grow since, else rebuilt from the log. Loaded once,
         however many ask."""
         lock = self._loading.setdefault(thread_id, anyio.Lock())
-        async with lock:
-            kept = self._loaded.get(thread_id)
-            queue = self._queues.get(thread_id)
-            if (
-                kept is not None
-                and queue is not None
-                and queue.running is not None
-                and queue.running.state == "running"
-            ):
-                return kept.context
-            size = await anyio.to_thread.run_sync(self._logs.size, thread_id)
-            if kept is not None and kept.size == size:
-                self._loaded.move_to_end(thread_id)
-                return kept.context
-            context = await anyio.to_thread.run_sync(self._rebuild, thread_id)
-            self._keep(thread_id, context, size)
-        self._loading.pop(thread_id, None)
+        try:
+            async with lock:
+                return await self._load_alone(thread_id)
+        finally:
+            if not lock.locked():
+                self._loading.pop(thread_id, None)
+
+    async def _load_alone(self, thread_id: str) -> Context:
+        kept = self._loaded.get(thread_id)
+        queue = self._queues.get(thread_id)
+        running = queue.running if queue is not None else None
+        if kept is not None and running is not None and running.state == "running":
+            return kept.context
+        size = await anyio.to_thread.run_sync(self._logs.size, thread_id)
+        if kept is not None and kept.size == size:
+            self._loaded.move_to_end(thread_id)
+            return kept.context
+        context = await anyio.to_thread.run_sync(self._rebuild, thread_id)
+        self._keep(thread_id, context, size)
         return context
 
     def _rebuild(self, thread_id: str) -> Context:

@@ -37,6 +37,7 @@ class Turn:
         self._result: TurnResult | None = None
         self._error: BaseException | None = None
         self._history: list[Event] = []
+        self._ended: TurnEnded | None = None
         self._listeners: set[MemoryObjectSendStream[Event]] = set()
 
     @property
@@ -87,6 +88,13 @@ class Turn:
         self._state = "running"
 
     async def emit(self, event: Event) -> None:
+        if isinstance(event, TurnEnded):
+            # Told by `finish`, when the thread is free again: whoever hears of it may go on with it at once.
+            self._ended = event
+        else:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         delta = isinstance(event, TextDelta | OutputDelta)
         if not delta:
             self._history.append(event)
@@ -100,6 +108,8 @@ class Turn:
 
     def finish(self, result: TurnResult) -> None:
         self._result = result
+        if self._ended is not None:
+            self._tell(self._ended)
         self._end()
 
     def fail(self, error: ClewError | BaseException) -> None:

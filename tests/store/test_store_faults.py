@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, closing, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from pathlib import Path
 from typing import Literal
 
 import anyio
@@ -37,7 +38,7 @@ def said_in(store: LocalStore) -> list[str]:
 async def test_a_full_disk_keeps_the_lines_and_the_next_append_completes_them(free: int) -> None:
     fs = MemoryFileSystem()
     with closing(memory_store(fs)) as store:
-        async with store.lease(THREAD, ME, create=True) as lease:
+        async with doomed(store) as lease:
             await lease.append([meta(THREAD), said("first")])
             fs.free = free
             with pytest.raises(DiskFull):
@@ -46,8 +47,8 @@ async def test_a_full_disk_keeps_the_lines_and_the_next_append_completes_them(fr
                 await lease.append([said("third")])
             fs.free = None
             await lease.append([said("fourth")])
-        fs.crash()
-    with closing(memory_store(fs)) as store:
+            after = after_power_cut(fs)
+    with closing(memory_store(after)) as store:
         assert said_in(store) == ["first", "second", "x" * 2000, "third", "fourth"]
 
 
@@ -84,11 +85,11 @@ async def test_a_new_thread_on_a_full_disk_can_be_begun_again(free: int) -> None
                 fs.free = free
                 await lease.append([meta(THREAD), said("first")])
         fs.free = None
-        async with store.lease(THREAD, ME, create=True) as lease:
+        async with doomed(store) as lease:
             assert not lease.existed, "a file with nothing in it is no thread yet"
             await lease.append([meta(THREAD), said("first")])
-        fs.crash()
-    with closing(memory_store(fs)) as store:
+            after = after_power_cut(fs)
+    with closing(memory_store(after)) as store:
         assert said_in(store) == ["first"]
 
 
@@ -97,21 +98,18 @@ async def test_a_new_thread_on_a_full_disk_can_be_begun_again(free: int) -> None
 async def test_a_failed_sync_is_made_good_or_told(times: int) -> None:
     fs = MemoryFileSystem()
     with closing(memory_store(fs)) as store:
-        stack = AsyncExitStack()
-        lease = await stack.enter_async_context(store.lease(THREAD, ME, create=True))
-        await lease.append([meta(THREAD), said("first")])
-        fs.fail("sync", times=times, error=errno.EIO)
-        if times == 1:
-            await lease.append([said("second")])  # written again and synced by another descriptor
-        else:
-            with pytest.raises(SyncFailed):
-                await lease.append([said("second")])
-        fs.heal()
-        await lease.append([said("third")])
-        fs.crash()
-        with suppress(OSError):  # the disk under it is gone
-            await stack.aclose()
-    with closing(memory_store(fs)) as store:
+        async with doomed(store) as lease:
+            await lease.append([meta(THREAD), said("first")])
+            fs.fail("sync", times=times, error=errno.EIO)
+            if times == 1:
+                await lease.append([said("second")])  # written again and synced by another descriptor
+            else:
+                with pytest.raises(SyncFailed):
+                    await lease.append([said("second")])
+            fs.heal()
+            await lease.append([said("third")])
+            after = after_power_cut(fs)
+    with closing(memory_store(after)) as store:
         assert said_in(store) == ["first", "second", "third"]
 
 
@@ -146,11 +144,11 @@ async def _crashing(steps: Sequence[Step], seed: int) -> None:
     try:
         for step in steps:
             if step.startswith("crash"):
-                fs.crash(seed + number if step == "crash torn" else None)
+                after = after_power_cut(fs, seed + number if step == "crash torn" else None)
                 with suppress(SyncFailed, OSError):  # the disk under it is gone
                     await stack.aclose()
                 store.close()
-                store, stack, lease = memory_store(fs), AsyncExitStack(), None
+                fs, store, stack, lease = after, memory_store(after), AsyncExitStack(), None
                 found = readable(store)
                 assert found[: len(promised)] == promised
                 assert in_order(found[len(promised) :], hoped), "out of order or made up"
@@ -170,6 +168,31 @@ async def _crashing(steps: Sequence[Step], seed: int) -> None:
     finally:
         await stack.aclose()
         store.close()
+
+
+@asynccontextmanager
+async def doomed(store: LocalStore) -> AsyncGenerator[Lease]:
+    """A lease whose disk is gone when it ends."""
+    stack = AsyncExitStack()
+    yield await stack.enter_async_context(store.lease(THREAD, ME, create=True))
+    with suppress(SyncFailed, OSError):
+        await stack.aclose()
+
+
+def after_power_cut(fs: MemoryFileSystem, seed: int | None = None) -> MemoryFileSystem:
+    """The disk as the next program finds it: another one, because a program that lost power writes nothing more."""
+    fs.crash(seed)
+    found = MemoryFileSystem()
+    folders = [Path("/")]
+    while folders:
+        folder = folders.pop()
+        found.make_folder(folder)
+        for entry in fs.scan(folder):
+            if entry.is_dir:
+                folders.append(folder / entry.name)
+            else:
+                found.write_bytes(folder / entry.name, fs.read_bytes(folder / entry.name))
+    return found
 
 
 def readable(store: LocalStore) -> list[str]:

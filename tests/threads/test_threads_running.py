@@ -271,3 +271,17 @@ async def test_what_goes_wrong_while_it_is_open_leaves_as_itself(tmp_path: Path)
 
     with pytest.raises(ThreadNotFound):
         await visit()
+
+
+async def test_whoever_hears_the_end_can_take_the_thread(tmp_path: Path) -> None:
+    async with front(tmp_path) as one:
+        thread = await one.start()
+        for text in ("first", "second"):
+            turn = one.run(thread, text)
+            async with turn.events() as heard:
+                async for event in heard:
+                    if isinstance(event, TurnEnded):
+                        assert one.store.holder(thread.id) is None
+                        async with one.store.lease(thread.id, one.owner):
+                            pass
+            assert (await turn.wait()).status == "completed"
