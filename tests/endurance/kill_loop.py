@@ -5,7 +5,8 @@
 Each life of the server starts where the last one was killed: the thread that was being written gets a reply that must
 be answered, then one to three clients talk until a SIGKILL ends the whole process tree. Some lives are ended while the
 server still starts, with a call already waiting on its standard input. After each kill the logs and all requests that
-the model got are held against a ledger of what was asked and answered. The seed fixes the
+the model got are held against a ledger of what was asked and answered. In the end every thread goes on under the real
+Codex too, where it is installed. The seed fixes the
 clients, threads, commands and delays; at which instruction a kill hits stays up to the machine.
 """
 
@@ -31,11 +32,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ledger import Ledger, Lost
 
-from drivers import CLEW, Act, Died, Endpoint, Run, Say, Server, World, answer, process_tree, serving, sigkill
+from drivers import (
+    CLEW,
+    Act,
+    Died,
+    Endpoint,
+    Peer,
+    PeerMissing,
+    Run,
+    Say,
+    Server,
+    World,
+    answer,
+    find_peer,
+    process_tree,
+    serving,
+    sigkill,
+)
 
 __all__ = ["KillLoop", "Report"]
 
 _THREADS = 4
+_PEER = "0.169.0"
 _STARTUP_LIVES = 0.2
 """Share of the lives that end while the server starts."""
 
@@ -81,8 +99,9 @@ class KillLoop:
         self._hit: set[str] = set()
         """Threads that were being written when the last kill came: they must go on first."""
 
-    def run(self, kills: int, tell: Callable[[str], None] | None = None) -> Report:
-        """Kill so many times, then let every thread go on once more. Raises `Lost`."""
+    def run(self, kills: int, tell: Callable[[str], None] | None = None, peer: Peer | None = None) -> Report:
+        """Kill so many times, then let every thread go on once more: here, under the real Codex if there is one, and
+        here again. Raises `Lost`."""
         begin = time.monotonic()
         with self._endpoint:
             for number in range(1, kills + 1):
@@ -96,6 +115,10 @@ class KillLoop:
             self._hit.update(self._threads)
             anyio.run(self._last_life)
             self._check()
+            if peer is not None:
+                self._let_go_on(peer)
+                anyio.run(self._last_life)
+                self._check()
         self.report.answered = self._ledger.acknowledged
         self.report.recorded_unanswered = sum(
             len(self._ledger.check_log(thread_id, self._lines(thread_id))) for thread_id in self._threads
@@ -120,6 +143,16 @@ class KillLoop:
     async def _last_life(self) -> None:
         async with serving(self._world, self._command) as server:
             await self._recover(server)
+
+    def _let_go_on(self, peer: Peer) -> None:
+        for thread_id in self._threads:
+            text = self._new_text()
+            self._ledger.expect(thread_id, text)
+            done = peer.exec(self._world, text, resume=thread_id)
+            if done.thread_id != thread_id:
+                raise Lost(f"Codex went on with {done.thread_id} instead of {thread_id}")
+            self._ledger.answered(thread_id, text, self._endpoint.requests[self._checked :])
+        self._hit.update(self._threads)
 
     async def _recover(self, server: Server) -> None:
         for thread_id in sorted(self._hit):
@@ -272,13 +305,18 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder for the home, which stays")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+    try:
+        peer = find_peer(_PEER)
+    except PeerMissing as missing:
+        peer = None
+        _tell(f"without a last look by Codex: {missing}")
     _tell(f"seed {seed}")
     code = 0
     with tempfile.TemporaryDirectory(prefix="kill-loop-") as folder:
         root = options.keep or Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         try:
-            _tell(str(KillLoop(root, seed).run(options.kills, _tell)))
+            _tell(str(KillLoop(root, seed).run(options.kills, _tell, peer)))
         except* Lost as lost:
             _tell(f"seed {seed}: {'; '.join(str(error) for error in _leaves(lost))}")
             code = 1
