@@ -14,7 +14,7 @@ from clew.testing import catalog_checks, conformance, log_checks
 def test_every_public_name_is_there() -> None:
     for name in clew.testing.__all__:
         assert getattr(clew.testing, name) is not None
-    assert dir(clew.testing) == list(clew.testing.__all__)
+    assert dir(clew.testing) == sorted(clew.testing.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = clew.testing.nonsense  # pyright: ignore[reportAttributeAccessIssue] - that is the point
 
