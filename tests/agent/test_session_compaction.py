@@ -9,7 +9,7 @@ from agent_bench import House, Workshop, heard, inputs, reached
 from inline_snapshot import snapshot
 
 from clew.config import OFFLINE
-from clew.events import ItemCompleted, Notice, Usage
+from clew.events import ItemCompleted, Notice, Usage, UsageUpdated
 from clew.settings import Overrides
 from clew.testing import Gate, Received, Step, ThreadBuilder, call, say
 from clew.threads import Thread
@@ -117,6 +117,8 @@ async def test_a_request_that_is_too_long_is_compacted_once(workshop: Workshop) 
         await house.check(thread)
         shown = [event.item.type for event in await heard(turn) if isinstance(event, ItemCompleted)]
         assert shown == ["userMessage", "contextCompaction", "agentMessage"]
+        counted = [event.last.total_tokens for event in await heard(turn) if isinstance(event, UsageUpdated)]
+        assert counted == [77, 15], "the summary costs as well"
         workshop.script.steps.extend([FULL, SUMMARY, FULL])
         failed = await house.say(thread, "@say Once more.")
         assert (failed.status, failed.error.kind if failed.error else None) == ("failed", "context_length_exceeded")

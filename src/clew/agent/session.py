@@ -459,6 +459,8 @@ class TurnRun:
             now=self._bench.clock.now(),
         )
         await self._live.record(lines)
+        if compaction.usage is not None:
+            await self._emit(UsageUpdated(self._turn_id, compaction.usage, total, self._bench.window.usable))
         await self._emit(ItemCompleted(self._turn_id, shown))
 
     # -- ends
