@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("clew.testing.conformance")
+pytest.register_assert_rewrite(*(f"clew.testing.{name}" for name in ("catalog_checks", "log_checks", "store_bench")))
 
 from clew.clock import SystemClock  # noqa: E402 - the suite's asserts explain themselves only when registered first
 from clew.errors import Owner  # noqa: E402
