@@ -58,8 +58,8 @@ class Seed(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreUnderTest:
-    """An empty store. `again` opens the same one as another program would; `home` is where its files are, if it has
-    any; `crash` lets its disk lose power, if it can (only stores made by `again` afterwards work)."""
+    """An empty store. `seed` puts recorded threads into it, `again` opens the same one as another program would;
+    `home` is where its files are, if it has any."""
 
     logs: LogStore
     catalog: Catalog
