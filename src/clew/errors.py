@@ -10,6 +10,7 @@
     ├── LogReplaced               the file under an open writer is another one now
     ├── DiskFull                  the disk took no more; what was not written is kept by the writer
     ├── SyncFailed                the disk refused to confirm a write
+    ├── HomeUnwritable            the home takes no files: read-only, or not ours
     ├── UnsupportedHistory        a history mode this version does not know: refused, not guessed
     ├── WiderSandbox              a resume would get more rights than the thread recorded
     ├── FolderGone                the thread's working directory does not exist any more
@@ -44,6 +45,7 @@ __all__ = [
     "DiskFull",
     "EndpointUnreachable",
     "FolderGone",
+    "HomeUnwritable",
     "KeyMissing",
     "LogDamaged",
     "LogReplaced",
@@ -100,11 +102,26 @@ class ClewError(Exception):
 
 
 class ThreadNotFound(ClewError):
+    """`reference` is what was looked for; `last` is not found where there is no thread at all."""
+
     hint = "`clew list` shows the threads of this home."
 
     def __init__(self, reference: str) -> None:
-        super().__init__(f"no thread is called {reference}", thread_id=reference)
         self.reference = reference
+        if self.nothing_yet:
+            super().__init__(
+                "there is no thread yet",
+                hint='Start one: clew exec "…". What was put away is shown by `clew list --archived`.',
+            )
+            return
+        super().__init__(f"no thread is called {reference}", thread_id=reference)
+        if 0 < len(reference) < 8 and set(reference.lower()) <= set("0123456789abcdef-"):
+            self.hint = f"The beginning of an id needs 8 characters. {self.hint}"
+
+    @property
+    def nothing_yet(self) -> bool:
+        """Whether the newest thread was asked for and there is none."""
+        return self.reference.strip() == "last"
 
 
 class AmbiguousName(ClewError):
@@ -178,6 +195,14 @@ class SyncFailed(ClewError):
         self.path = Path(path)
 
 
+class HomeUnwritable(ClewError):
+    hint = "Check who owns the folder and whether its disk is mounted read-only; `clew doctor` tells more."
+
+    def __init__(self, path: Path | str, why: str, *, thread_id: str | None = None) -> None:
+        super().__init__(f"{path} cannot be written: {why}", thread_id=thread_id)
+        self.path = Path(path)
+
+
 class UnsupportedHistory(ClewError):
     def __init__(self, path: Path | str, mode: str, *, thread_id: str | None = None) -> None:
         super().__init__(
@@ -198,12 +223,17 @@ class WiderSandbox(ClewError):
 
 
 class FolderGone(ClewError):
-    def __init__(self, thread_id: str, cwd: str) -> None:
-        super().__init__(
-            f"the working directory of thread {thread_id} is gone: {cwd}",
-            hint="Restore the folder, or name another one with `cwd` in this call.",
-            thread_id=thread_id,
-        )
+    """`thread_id` None: a new thread was to work there."""
+
+    def __init__(self, cwd: str, *, thread_id: str | None = None) -> None:
+        if thread_id is None:
+            super().__init__(f"there is no folder {cwd} to work in", hint="Create it, or name another one with `cwd`.")
+        else:
+            super().__init__(
+                f"the working directory of thread {thread_id} is gone: {cwd}",
+                hint="Restore the folder, or name another one with `cwd` in this call.",
+                thread_id=thread_id,
+            )
         self.cwd = cwd
 
 
@@ -249,7 +279,8 @@ class KeyMissing(ClewError):
 
 class ModelError(ClewError):
     """`kind` is the endpoint's error code or a word of ours (`http_500`, `stream`, `idle`); `status` the HTTP
-    status; `retry_after` seconds the endpoint asked for."""
+    status; `retry_after` seconds the endpoint asked for; `detail` the failure as `codex exec --json` words it, None
+    where `message` does."""
 
     def __init__(
         self,
@@ -259,16 +290,18 @@ class ModelError(ClewError):
         status: int | None = None,
         retry_after: float | None = None,
         hint: str = "",
+        detail: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
+        self.detail = detail
         self.kind = kind
         self.status = status
         self.retry_after = retry_after
 
 
 class ContextFull(ModelError):
-    def __init__(self, message: str) -> None:
-        super().__init__(message, kind="context_length_exceeded")
+    def __init__(self, message: str, *, detail: str | None = None) -> None:
+        super().__init__(message, kind="context_length_exceeded", detail=detail)
 
 
 class EndpointUnreachable(ModelError):

@@ -7,7 +7,7 @@ in the order they were asked for, also when several processes share a home (the 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +20,8 @@ import msgspec
 
 from clew.clock import Clock, utc_stamp
 from clew.engine import Approver, Engine
-from clew.errors import BadRequest, FolderGone, LogDamaged, Owner, ThreadArchived, ThreadBusy
-from clew.events import TurnInput
+from clew.errors import BadRequest, FolderGone, LogDamaged, Owner, ProviderUnknown, ThreadArchived, ThreadBusy
+from clew.events import Notice, TurnInput
 from clew.history.context import Context, rebuild
 from clew.history.lines import session_meta
 from clew.history.metadata import read_meta
@@ -38,6 +38,10 @@ __all__ = ["Thread", "ThreadStatus", "Threads", "Turn", "TurnView", "TurnsPage"]
 
 _LOADED = 32
 """How many threads' contexts are kept between turns."""
+
+_ONE_LOOK = 0.001
+_SILENT_WAIT = 1.0
+"""Seconds that a turn waits for its thread before its listeners are told for whom."""
 
 _REMEMBERED = 512
 """How many ended turns can still be asked for by id."""
@@ -152,7 +156,9 @@ class Threads:
         self._clock = clock
         self._ids = ids
         self._version = version
-        self._busy_wait = busy_wait
+        # A look at least: whether the holder is a clew, which is waited for, must be known.
+        self._busy_wait = None if busy_wait is None else max(busy_wait, _ONE_LOOK)
+        self._leaving = False
         self._queues: dict[str, _Queue] = {}
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
         self._loading: dict[str, anyio.Lock] = {}
@@ -171,6 +177,7 @@ class Threads:
     ) -> bool | None:
         """Interrupts what still runs, waits for it to be recorded, and closes the engine."""
         assert self._tasks is not None
+        self._leaving = True
         with anyio.CancelScope(shield=True):
             for queue in self._queues.values():
                 for _, turn in queue.waiting:
@@ -214,6 +221,8 @@ class Threads:
         """Put a turn at the end of its thread's queue."""
         assert self._tasks is not None, "Threads is used with `async with`"
         turn = Turn(thread.id, self._ids.uuid7(), turn_input, approver)
+        if self._leaving:
+            turn.interrupt()
         self._turns[turn.turn_id] = turn
         queue = self._queues.get(thread.id)
         if queue is None:
@@ -264,14 +273,14 @@ class Threads:
             return
         new = thread.fresh is not None
         leasing = self._logs.lease(thread.id, self._owner, create=new, wait=self._busy_wait)
-        lease = await _unless_stopped(leasing, turn.stop)
+        lease = await _unless_stopped(leasing, turn, self._tell_holder)
         if lease is None:
             await turn.skip()
             return
         try:
             if new and not lease.existed:
                 settings = thread.settings
-                self._check(thread.id, settings)
+                self._check(settings, None)
                 header = await self._header(thread)
                 live = LiveThread(lease, Context(read_meta(as_record(header))), settings, header=header)
             else:
@@ -279,7 +288,7 @@ class Threads:
                 recorded = context.recorded.settings(thread.defaults)
                 # A first turn that broke off may have recorded less than it was asked for.
                 settings = thread.settings if new else thread.overrides.over(recorded)
-                self._check(thread.id, settings)
+                self._check(settings, thread.id)
                 turn.notices = () if new else (*_widened(recorded, settings), *context.recorded.notes)
                 live = LiveThread(lease, context, settings)
             turn.begin()
@@ -294,10 +303,21 @@ class Threads:
         # Only now: whoever hears of the result may ask another program to go on at once.
         turn.finish(result)
 
-    def _check(self, thread_id: str, settings: Settings) -> None:
+    async def _tell_holder(self, turn: Turn) -> None:
+        """Say for whom a turn waits, once it waits noticeably."""
+        await anyio.sleep(_SILENT_WAIT)
+        owner = await anyio.to_thread.run_sync(self._logs.holder, turn.thread_id)
+        if owner is not None:
+            await turn.emit(Notice(turn.turn_id, f"Waiting for {owner}, which holds the thread", "info"))
+
+    def _check(self, settings: Settings, recorded_in: str | None) -> None:
+        """Raise what keeps a turn from starting; `recorded_in` is the thread that these settings come from."""
         if not Path(settings.cwd).is_dir():
-            raise FolderGone(thread_id, settings.cwd)
-        self._engine.check(settings)
+            raise FolderGone(settings.cwd, thread_id=recorded_in)
+        try:
+            self._engine.check(settings)
+        except ProviderUnknown as error:
+            raise ProviderUnknown(error.provider, error.known, thread_id=recorded_in) from error
 
     async def _header(self, thread: Thread) -> Line:
         fresh, settings = thread.fresh, thread.settings
@@ -395,8 +415,11 @@ class Threads:
         return _turns_page(every[start : start + limit], more=len(every) > start + limit)
 
     def _live_turn(self, thread_id: str) -> str | None:
+        """The turn that runs now, here or in the program that holds the thread."""
         running = self.running(thread_id)
-        return running.turn_id if running is not None and running.state == "running" else None
+        if running is not None and running.state == "running":
+            return running.turn_id
+        return self._rebuild(thread_id).open_turn_id if self._logs.holder(thread_id) is not None else None
 
     async def fork(self, reference: str, *, after_turn: str | None = None, before_turn: str | None = None) -> str:
         """A new thread with the history of another (up to and including `after_turn`, or up to `before_turn`); gives
@@ -487,17 +510,21 @@ def _turns_page(found: Sequence[RecordedTurn], *, more: bool) -> TurnsPage:
     return TurnsPage(turns=views, next_cursor=views[-1].id if more and views else None)
 
 
-async def _unless_stopped(leasing: AbstractAsyncContextManager[Lease], stop: anyio.Event) -> Lease | None:
-    """Enter the lease, or give up waiting for it when the turn is not wanted any more (None)."""
+async def _unless_stopped(
+    leasing: AbstractAsyncContextManager[Lease], turn: Turn, waiting: Callable[[Turn], Coroutine[Any, Any, None]]
+) -> Lease | None:
+    """Enter the lease, or give up waiting for it when the turn is not wanted any more (None). `waiting` runs
+    meanwhile."""
     taken: Lease | None = None
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:
 
         async def watch() -> None:
-            await stop.wait()
+            await turn.stop.wait()
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(watch)
+        tasks.start_soon(waiting, turn)
         try:
             taken = await leasing.__aenter__()
         except Exception as error:  # raised here it would come out as a group

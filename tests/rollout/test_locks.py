@@ -94,6 +94,13 @@ def test_a_second_one_is_told_who_holds_it(home: Home) -> None:
     WriterLock.acquire(home, CLEW, THREAD, ME).release()
 
 
+def test_a_record_without_a_lock_says_nothing(home: Home) -> None:
+    lock = WriterLock.acquire(home, CLEW, THREAD, ME)
+    home.fs.unlink(home.thread_lock(THREAD))
+    assert lock_holder(home, CLEW, THREAD) is None
+    lock.release()
+
+
 def test_files_left_by_a_kill_do_not_hold_a_thread(home: Home) -> None:
     assert isinstance(home.fs, MemoryFileSystem)
     home.fs.write_bytes(home.thread_lock(THREAD), b"")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import anyio
 import pytest
 from thread_bench import Nobody, front, message
 
-from clew.errors import BadRequest, ThreadArchived, ThreadBusy, ThreadNotFound
-from clew.events import TurnInput, TurnResult
+from clew.errors import BadRequest, HomeUnwritable, LogDamaged, ThreadArchived, ThreadBusy, ThreadNotFound
+from clew.events import Notice, TurnInput, TurnResult
 from clew.rollout import Line
 from clew.settings import ApprovalPolicy, Overrides, Sandbox, SandboxMode, Settings
 from clew.store import ListQuery
@@ -244,6 +245,8 @@ async def test_status_tells_what_runs_what_waits_and_who_holds(tmp_path: Path) -
         )
         page = await one.threads.read(thread.id)
         assert [turn.status for turn in page.turns] == ["completed", "inProgress"]
+        elsewhere = await two.threads.status(thread.id)
+        assert (elsewhere.state, elsewhere.turn_id, elsewhere.turn_status) == ("held", running.turn_id, "inProgress")
         with pytest.raises(ThreadBusy):
             await one.threads.archive(thread.id)
         async with two.store.lease((other := await two.start()).id, two.owner, create=True) as lease:
@@ -287,3 +290,44 @@ async def test_names_archive_and_search_work_through_the_front_door(tmp_path: Pa
             await thread.run(TurnInput(text="again"), approver=Nobody()).wait()
         assert not (await one.threads.unarchive("the ball")).archived
         assert (await one.say(thread, "again")).status == "completed"
+
+
+async def test_a_turn_that_waits_says_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clew.threads._SILENT_WAIT", 0.0)
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs, "one") as one, front(tmp_path, fs, "two") as two:
+        thread = await one.start()
+        await one.say(thread, "first")
+        async with two.store.lease(thread.id, two.owner):
+            waiting = one.run(thread, "second")
+            async with waiting.events() as stream:
+                said = await anext(stream)
+        assert said == Notice(waiting.turn_id, "Waiting for two (pid 1), which holds the thread", "info")
+        assert (await waiting.wait()).last_message == "re: second"
+
+
+async def test_a_thread_whose_base_is_gone_is_not_gone_on_with(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs) as one:
+        thread = await one.start()
+        await one.say(thread, "first")
+        fork = await one.open(await one.threads.fork(thread.id))
+        summary = await one.threads.summary(thread.id)
+        fs.unlink(Path(summary.path))
+        with pytest.raises(LogDamaged) as told:
+            await one.say(fork, "second")
+        assert f"the base of its history is missing: rollout {thread.id}" in str(told.value)
+        assert one.engine.ran == ["first"]
+
+
+async def test_a_home_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs) as one:
+        thread = await one.start()
+        await one.say(thread, "first")
+        fs.fail("open_append", error=errno.EROFS)
+        with pytest.raises(HomeUnwritable, match="cannot be written: Read-only file system") as told:
+            await one.say(thread, "second")
+        assert told.value.thread_id == thread.id
+        fs.heal()
+        assert (await one.say(thread, "third")).status == "completed"

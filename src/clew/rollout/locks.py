@@ -155,6 +155,8 @@ async def acquire_waiting(
 def lock_holder(home: Home, clew_home: Path, thread_id: str) -> Owner | None:
     """Who holds a thread's lock now: by its owner record if that is true, else as the system knows it; None: unknown,
     or nobody."""
+    if _identity(home.fs, home.thread_lock(thread_id)) is None:
+        return None  # a record may be left over; its process may have ended, and another have its number
     recorded = _recorded_holder(home, clew_home, thread_id)
     if recorded is not None:
         return recorded

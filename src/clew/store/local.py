@@ -18,6 +18,7 @@ import anyio.to_thread
 from clew.clock import Clock
 from clew.errors import (
     DiskFull,
+    HomeUnwritable,
     LogDamaged,
     Owner,
     StaleLease,
@@ -38,6 +39,7 @@ from clew.rollout import (
     ThreadFiles,
     WriterLock,
     acquire_waiting,
+    lineage,
     lock_holder,
     materialise,
     read_head,
@@ -116,7 +118,8 @@ class LocalStore:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(self._home.thread_lock(thread_id)) from error
-            raise
+            why = error.strerror or str(error)
+            raise HomeUnwritable(error.filename or self._home.lock_folder, why, thread_id=thread_id) from error
         lease: _LocalLease | None = None
         try:
             # Shielded: a cancellation that arrives now must find the lease made, or nothing.
@@ -159,6 +162,9 @@ class LocalStore:
         current = files.current
         if current.archived:
             raise ThreadArchived(files.thread_id)
+        if (damage := lineage(self._home, current).damage) is not None:
+            # Half a history is worse than none: the model would be told that the rest never happened.
+            raise damage
         try:
             read_thread_back(self._home, files)  # refuses what is not known, or not there
         except LogDamaged:
