@@ -1,7 +1,7 @@
 """Compressed rollouts: zstd frames read as a byte source, and turned back into a plain file before an append.
 
-The block structure is walked without decoding, so that a cut file is known as such, what came before the cut is still
-read, and no frame makes the reader hold more than a block.
+Files with a seek table are read at any place. Of others the block structure is walked without decoding, so that a cut
+file is known as such, what came before the cut is still read, and no frame makes the reader hold more than a block.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import contextlib
 import errno
 import io
 import tempfile
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Generator
+from pathlib import Path
 from typing import IO, cast
 
 import zstandard
@@ -19,69 +20,20 @@ import zstandard
 from clew.errors import LogDamaged
 from clew.rollout.failpoints import FailPoints
 from clew.rollout.filesystem import File, FileSystem
+from clew.rollout.framing import HEADER, Frame, Piece, SeekTable, frame_end, read_table, walk_frames
 from clew.rollout.layout import RolloutFile
 
-__all__ = ["Frame", "FrameSource", "materialise", "walk_frames"]
+__all__ = ["FrameSource", "materialise"]
 
 BLOCK = 1 << 20
 SPOOL_IN_MEMORY = 32 << 20
 # What a file may unpack to, so that a crafted one cannot fill the disk: far above what text ever compresses to.
 UNPACKED_FLOOR = 1 << 30
 UNPACKED_RATIO = 2000
-
-_MAGIC = b"\x28\xb5\x2f\xfd"
-_SKIPPABLE = range(0x184D2A50, 0x184D2A60)
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame in the compressed file: where it starts, its bytes, and why it is not whole (None: it is)."""
-
-    offset: int
-    length: int
-    damage: str | None = None
-
-
-def walk_frames(file: File) -> Iterator[Frame]:
-    """The data frames of a file in order, from their headers alone. The last one may carry damage."""
-    size = file.size()
-    at = 0
-    while at < size:
-        head = file.read_at(at, 18)
-        if head[:4] != _MAGIC:
-            number = int.from_bytes(head[:4], "little")
-            if number in _SKIPPABLE and len(head) >= 8:
-                at += 8 + int.from_bytes(head[4:8], "little")
-                continue
-            yield Frame(at, size - at, "damaged zstd file: no frame begins where one should")
-            return
-        end = _frame_end(file, at, head, size)
-        if end is None:
-            yield Frame(at, size - at, "damaged zstd file: the frame is incomplete")
-            return
-        yield Frame(at, end - at)
-        at = end
-
-
-def _frame_end(file: File, at: int, head: bytes, size: int) -> int | None:
-    if len(head) < 5:
-        return None
-    descriptor = head[4]
-    single = descriptor >> 5 & 1
-    content = (single, 2, 4, 8)[descriptor >> 6]
-    position = at + 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3] + content
-    while True:
-        header = file.read_at(position, 3)
-        if len(header) < 3:
-            return None
-        value = int.from_bytes(header, "little")
-        # A run-length block stores one byte, however long it is.
-        position += 3 + (1 if value >> 1 & 3 == 1 else value >> 3)
-        if position > size:
-            return None
-        if value & 1:
-            position += 4 if descriptor & 4 else 0
-            return position if position <= size else None
+WHOLE = 4 << 20
+"""Bytes of text of the largest frame that is held in memory."""
+HELD = 8 << 20
+"""Bytes of decoded frames that are kept for the next read."""
 
 
 class _Window(io.RawIOBase):
@@ -100,11 +52,23 @@ class _Window(io.RawIOBase):
         return data
 
 
-class FrameSource:
-    """A compressed file. Reading forward decodes as it goes; the size, or a step back beyond the last block, unpacks it
-    into a temporary file that has no name."""
+class _DamagedFrameError(OSError):
+    """The text of one frame cannot be had; that of the others can."""
 
-    def __init__(self, file: File) -> None:
+
+class _TableRefutedError(Exception):
+    """The file is not what its seek table says."""
+
+
+class FrameSource:
+    """A compressed file.
+
+    With a seek table that is true, only the frames that are looked at are decoded; a damaged one raises `OSError` and
+    costs its own text. Without: reading forward decodes as it goes; the size, or a step back beyond the last block,
+    unpacks the file into a temporary one that has no name. `seekable` False passes over the table.
+    """
+
+    def __init__(self, file: File, *, seekable: bool = True) -> None:
         self._file = file
         self._limit = max(UNPACKED_FLOOR, UNPACKED_RATIO * file.size())
         self._blocks = self._decode()
@@ -112,23 +76,118 @@ class FrameSource:
         self._block = b""
         self._spool: IO[bytes] | None = None
         self._spooled = 0
+        self._table = self._true_table() if seekable else None
+        self._decoded: OrderedDict[int, bytes] = OrderedDict()
+        self._large: tuple[int, IO[bytes]] | None = None
         self.damage: str | None = None
 
+    @property
+    def seekable(self) -> bool:
+        """Whether any place can be read without what stands before it."""
+        return self._table is not None
+
     def size(self) -> int:
+        if self._table is not None:
+            return self._table.size
         self._unpack()
         return self._spooled
 
     def read_at(self, offset: int, length: int) -> bytes:
+        if self._table is not None:
+            try:
+                return self._gather(self._table, offset, length)
+            except _TableRefutedError:
+                self._table = None
         if self._spool is None and offset >= self._start:
             return self._read_forward(offset, length)
         spool = self._unpack()
         spool.seek(offset)
         return spool.read(length)
 
+    def _true_table(self) -> SeekTable | None:
+        try:
+            table = read_table(self._file)
+        except OSError:
+            return None
+        return table if table is not None and table.size <= self._limit else None
+
+    def _gather(self, table: SeekTable, offset: int, length: int) -> bytes:
+        end = min(offset + length, table.size)
+        parts: list[bytes] = []
+        index = table.at(offset) if offset < end else 0
+        while offset < end:
+            piece = table.pieces[index]
+            part = self._within(index, piece, offset - piece.start, end - offset)
+            parts.append(part)
+            offset += len(part)
+            index += 1
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _within(self, index: int, piece: Piece, place: int, length: int) -> bytes:
+        if piece.size > WHOLE:
+            spool = self._unpack_large(index, piece)
+            spool.seek(place)
+            return spool.read(min(length, piece.size - place))
+        text = self._decoded.get(index)
+        if text is None:
+            text = self._decode_piece(piece)
+            self._decoded[index] = text
+            held = sum(map(len, self._decoded.values()))
+            while held > HELD and len(self._decoded) > 1:
+                held -= len(self._decoded.popitem(last=False)[1])
+        else:
+            self._decoded.move_to_end(index)
+        return text[place : place + length]
+
+    def _decode_piece(self, piece: Piece) -> bytes:
+        packed = self._file.read_at(piece.offset, piece.length)
+        try:
+            text = _decompressor().decompress(packed, read_across_frames=False, allow_extra_data=False)
+        except zstandard.ZstdError as error:
+            raise self._not_decoded(piece, error) from error
+        if len(text) != piece.size:
+            raise _TableRefutedError
+        return text
+
+    def _unpack_large(self, index: int, piece: Piece) -> IO[bytes]:
+        """A frame that is too large to be held: into a temporary file, the last one of its kind."""
+        if self._large is not None:
+            if self._large[0] == index:
+                return self._large[1]
+            self._large[1].close()
+            self._large = None
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the source
+        try:
+            window = _Window(self._file, Frame(piece.offset, piece.length))
+            reader = _decompressor().stream_reader(cast("IO[bytes]", window), closefd=False)
+            while block := reader.read(BLOCK):
+                spool.write(block)
+            if spool.tell() != piece.size:
+                raise _TableRefutedError
+        except zstandard.ZstdError as error:
+            spool.close()
+            raise self._not_decoded(piece, error) from error
+        except BaseException:
+            spool.close()
+            raise
+        self._large = (index, spool)
+        return spool
+
+    def _not_decoded(self, piece: Piece, error: zstandard.ZstdError) -> Exception:
+        """Whose fault it is: the frame's, when its blocks end where the table says, else the table's."""
+        head = self._file.read_at(piece.offset, HEADER)
+        end = piece.offset + piece.length
+        if frame_end(self._file, piece.offset, head, end) != end:
+            return _TableRefutedError()
+        return _DamagedFrameError(errno.EIO, f"damaged zstd frame at byte {piece.offset}: {error}")
+
     def close(self) -> None:
         self._blocks.close()
         if self._spool is not None:
             self._spool.close()
+        if self._large is not None:
+            self._large[1].close()
+        self._decoded.clear()
         self._file.close()
 
     def _read_forward(self, offset: int, length: int) -> bytes:
@@ -164,8 +223,7 @@ class FrameSource:
         frames = 0
         for frame in walk_frames(self._file):
             frames += 1
-            decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-            reader = decoder.stream_reader(cast("IO[bytes]", _Window(self._file, frame)), closefd=False)
+            reader = _decompressor().stream_reader(cast("IO[bytes]", _Window(self._file, frame)), closefd=False)
             try:
                 while block := reader.read(BLOCK):
                     total += len(block)
@@ -183,6 +241,10 @@ class FrameSource:
             self.damage = "damaged zstd file: it is empty"
 
 
+def _decompressor() -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(max_window_size=1 << 27)
+
+
 def materialise(fs: FileSystem, file: RolloutFile, *, fail: FailPoints | None = None, process: int) -> RolloutFile:
     """The plain form of a compressed rollout, ready to be appended to; the compressed file is gone afterwards.
 
@@ -195,6 +257,9 @@ def materialise(fs: FileSystem, file: RolloutFile, *, fail: FailPoints | None = 
         return file
     if not _exists(fs, file):
         _unpack_beside(fs, file, fail, process)
+    else:
+        # Whoever put it there may have died before it was durable, and the other form is about to go.
+        _make_durable(fs, plain)
     fail.hit("before_unlink")
     with contextlib.suppress(FileNotFoundError):
         fs.unlink(file.path)
@@ -209,6 +274,12 @@ def _exists(fs: FileSystem, file: RolloutFile) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _make_durable(fs: FileSystem, path: Path) -> None:
+    with contextlib.closing(fs.open_append(path, create=False)) as file:
+        file.sync()
+    fs.sync_folder(path.parent)
 
 
 def _unpack_beside(fs: FileSystem, file: RolloutFile, fail: FailPoints, process: int) -> None:
@@ -227,11 +298,15 @@ def _unpack_beside(fs: FileSystem, file: RolloutFile, fail: FailPoints, process:
         try:
             fail.hit("after_create")
             offset = 0
-            while block := source.read_at(offset, BLOCK):
-                target.write(block)
-                offset += len(block)
+            try:
+                while block := source.read_at(offset, BLOCK):
+                    target.write(block)
+                    offset += len(block)
+            except _DamagedFrameError as error:
+                why = error.strerror or str(error)
+                raise LogDamaged(file.path, 0, why, thread_id=file.thread_id) from error
             if source.damage:
-                raise LogDamaged(file.path, 0, source.damage, thread_id=file.name.thread_id)
+                raise LogDamaged(file.path, 0, source.damage, thread_id=file.thread_id)
             fail.hit("before_sync")
             target.sync()
             fail.hit("after_sync")
@@ -239,11 +314,12 @@ def _unpack_beside(fs: FileSystem, file: RolloutFile, fail: FailPoints, process:
             target.close()
         status = fs.stat(file.path)
         fs.set_mode(temporary, status.mode)
-        fs.set_mtime(temporary, status.mtime_ns)
         fail.hit("before_link")
         # Another process may have been faster: its file is as good as ours.
         with contextlib.suppress(FileExistsError):
             fs.rename(temporary, plain)
+            # Not before: whoever cleans up would take a temporary file with an old time for a forgotten one.
+            fs.set_mtime(plain, status.mtime_ns)
         fail.hit("after_rename")
         fail.hit("before_folder_sync")
         fs.sync_folder(plain.parent)
