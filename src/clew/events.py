@@ -66,10 +66,12 @@ class TurnInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TurnError(msgspec.Struct, frozen=True):
-    """Why a turn failed: a sentence, and a word for programs."""
+    """Why a turn failed: a sentence, and a word for programs. `detail` is the failure as `codex exec --json` words it,
+    None where `message` does."""
 
     message: str
     kind: str = "other"
+    detail: str | None = None
 
 
 class TurnResult(msgspec.Struct, frozen=True, kw_only=True):

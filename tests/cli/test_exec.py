@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from cli_home import FakeThreads, answer, summary, wait_for_stop
+from cli_home import FakeThread, FakeThreads, answer, summary, wait_for_stop
 
 from clew.cli import main
 from clew.cli.exec_run import Refuse
 from clew.errors import KeyMissing
 from clew.events import ApprovalRequest, Decision, TurnError, TurnInput, TurnResult
+from clew.settings import ApprovalPolicy, Sandbox
 from clew.turn import Turn
 
 Use = Callable[[FakeThreads], FakeThreads]
@@ -120,6 +122,42 @@ def test_a_resume_names_only_what_was_said(use: Use, monkeypatch: pytest.MonkeyP
     assert seen == [{}, {"model": "o9"}]
 
 
+def test_a_profile_is_named_by_the_command_line_but_for_its_rights(
+    use: Use, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codex_home = tmp_path / "codex"
+    codex_home.mkdir(exist_ok=True)
+    (codex_home / "config.toml").write_text(
+        'model_reasoning_effort = "low"\n[profiles.deep]\nmodel = "deep-1"\nsandbox_mode = "danger-full-access"\n'
+        'approval_policy = "never"\nsandbox_workspace_write.network_access = true\n'
+    )
+    seen: list[Any] = []
+    home = FakeThreads(summary(_ID))
+
+    async def spy(reference: str, defaults: Any, overrides: Any = None) -> Any:
+        seen.append({name: value for name in overrides.__struct_fields__ if (value := getattr(overrides, name))})
+        recorded = msgspec.structs.replace(defaults, sandbox=Sandbox(), approval=ApprovalPolicy.ON_REQUEST)
+        return FakeThread(home, reference, overrides.over(recorded))
+
+    monkeypatch.setattr(home, "open", spy)
+    use(home)
+    base = ["exec", "--json", "--skip-git-repo-check", "--codex-home", str(codex_home)]
+    words = [*base, "-p", "deep", "resume", _ID, "go on"]
+    assert main(words) == 0
+    told = [event["item"]["message"] for event in _events(capsys) if event.get("item", {}).get("type") == "error"]
+    kept = "which is left out: the thread keeps its recorded"
+    assert told == [
+        f"the profile deep sets sandbox_mode, {kept} sandbox (read-only). Name one with -s to change it.",
+        f"the profile deep sets approval_policy, {kept} approval policy (on-request). Name one with -a to change it.",
+    ]
+    assert main([*words, "-s", "read-only", "-a", "on-request"]) == 0
+    assert len(_events(capsys)) == 3
+    assert seen == [
+        {"model": "deep-1"},
+        {"model": "deep-1", "sandbox": Sandbox(), "approval": ApprovalPolicy.ON_REQUEST},
+    ]
+
+
 def test_sandbox_details_without_a_mode_never_widen_a_recorded_sandbox(
     use: Use, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,7 +239,7 @@ def test_a_folder_nobody_vouches_for_is_refused(
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "\nError: Not inside a trusted directory and --skip-git-repo-check was not specified.\n" in err
+    assert err.startswith("Error: Not inside a trusted directory and --skip-git-repo-check was not specified.\n")
     for more in (["--trust"], ["--yolo"]):
         assert main([*words, *more]) == 0
     (tmp_path / "codex" / "config.toml").write_text(f'[projects."{homes}"]\ntrust_level = "trusted"\n')
@@ -230,12 +268,14 @@ def test_nothing_to_ask_is_an_error(use: Use, capsys: pytest.CaptureFixture[str]
 
 def test_a_failed_turn_ends_with_1(use: Use, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     async def fail(turn: Turn) -> TurnResult:
-        return TurnResult(thread_id="x", turn_id="t", status="failed", error=TurnError("no such model"))
+        return TurnResult(
+            thread_id="x", turn_id="t", status="failed", error=TurnError("no such model", "http_400", '{"a":1}')
+        )
 
     use(FakeThreads(script=fail))
     assert main([*_BASE, "-o", str(tmp_path / "last"), "hi"]) == 1
     out, err = capsys.readouterr()
-    assert json.loads(out.splitlines()[-1]) == {"type": "turn.failed", "error": {"message": "no such model"}}
+    assert json.loads(out.splitlines()[-1]) == {"type": "turn.failed", "error": {"message": '{"a":1}'}}
     assert (tmp_path / "last").read_text() == ""
     assert "Warning: no last agent message" in err
 

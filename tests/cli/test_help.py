@@ -65,6 +65,7 @@ Options of every command, before or after its name:
   -c, --config KEY=VALUE       a setting of config.toml, as TOML (repeat it)
   -p, --profile NAME           a profile of config.toml
       --enable, --disable F    switch a feature: -c features.F=true|false
+      --strict-config          unknown keys in config.toml are errors
       --codex-home DIR         where threads are kept (CODEX_HOME, ~/.codex)
       --clew-home DIR          clew's own notes (CLEW_HOME, ~/.clew)
       --debug                  show tracebacks
@@ -128,7 +129,7 @@ standard error. Exit codes: 0 the turn completed, 1 it failed or was interrupted
 (Ctrl-C), 2 wrong usage.
 
 Accepted for programs that pass them, without an effect here: --thread-source,
---cyber-access-program, --approve-for-me, --ignore-rules, --strict-config.
+--cyber-access-program, --approve-for-me, --ignore-rules.
 
 Examples:
   clew exec "why does the build fail?"

@@ -30,9 +30,19 @@ def test_features_are_settings() -> None:
 def test_all_other_options_are_taken() -> None:
     words = ["--codex-home", "/a", "--clew-home", "/b", "-p", "fast", "-C", "/c", "--strict-config", "--debug"]
     assert take_globals(words) == (
-        Globals(codex_home="/a", clew_home="/b", profile="fast", cd="/c", debug=True),
+        Globals(codex_home="/a", clew_home="/b", profile="fast", cd="/c", strict=True, debug=True),
         [],
     )
+
+
+def test_options_that_stand_for_keys_name_themselves() -> None:
+    options = Globals(model="m", sandbox="read-only", approval="never", config=("model=x",))
+    assert options.settings() == {
+        "model": ("--model", "m"),
+        "sandbox_mode": ("--sandbox", "read-only"),
+        "approval_policy": ("--ask-for-approval", "never"),
+    }
+    assert Globals(cd="/c").settings() == {}
 
 
 def test_what_stands_behind_two_dashes_is_left_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import pytest
 
@@ -10,10 +11,12 @@ from clew.cli.prompt import NoPrompt, read_prompt
 from clew.errors import ClewError
 
 
-def _read(argument: str | None, piped: bytes | None, *, tty: bool = False) -> tuple[str, list[str]]:
+def _read(
+    argument: str | None, piped: bytes | None, *, tty: bool = False, watched: bool = True
+) -> tuple[str, list[str]]:
     said: list[str] = []
     stdin = None if piped is None else io.BytesIO(piped)
-    return read_prompt(argument, stdin, tty=tty, say=said.append), said
+    return read_prompt(argument, stdin, tty=tty, watched=watched, say=said.append), said
 
 
 def test_an_argument_is_the_prompt() -> None:
@@ -36,6 +39,30 @@ def test_piped_text_is_added_to_an_argument() -> None:
         ["Reading additional input from stdin..."],
     )
     assert _read("say hi", b"\n") == ("say hi", ["Reading additional input from stdin..."])
+
+
+def test_nothing_beside_an_argument_is_not_worth_a_word() -> None:
+    assert _read("say hi", b"") == ("say hi", [])
+
+
+def test_where_nobody_looks_only_a_missing_prompt_is_waited_for_in_words() -> None:
+    assert _read("say hi", b"x", watched=False) == ("say hi\n\n<stdin>\nx\n</stdin>", [])
+    assert _read(None, b"x", watched=False) == ("x", ["Reading prompt from stdin..."])
+
+
+def test_an_input_that_neither_comes_nor_ends_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clew.cli.prompt._PATIENCE", 0.01)
+    reader, writer = os.pipe()
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        os.write(writer, b"late")
+        os.close(writer)
+
+    with os.fdopen(reader, "rb") as stdin:
+        text = read_prompt("say hi", stdin, tty=False, watched=True, say=say)
+    assert (text, said) == ("say hi\n\n<stdin>\nlate\n</stdin>", ["Reading additional input from stdin..."])
 
 
 @pytest.mark.parametrize(

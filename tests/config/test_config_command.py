@@ -39,8 +39,20 @@ def test_one_key_and_those_below_it(homes: Homes) -> None:
         "clew.approval_timeout_seconds",
         "clew.progress_interval_seconds",
         "clew.codex_events",
+        "clew.on_eof",
+        "clew.finish_seconds",
     ]
     assert config_report(config, "mod")["values"] == []
+
+
+def test_options_and_profiles_are_named_as_sources(homes: Homes) -> None:
+    homes.codex_file('[profiles.careful]\napproval_policy = "untrusted"\n')
+    options = {"model": ("--model", "n"), "sandbox_workspace_write.writable_roots": ("--add-dir", ["/x"])}
+    config = load(homes.env, overrides=["model=m"], options=options, profile="careful")
+    sources = {entry.key: (entry.value, entry.source) for entry in config.sources()}
+    assert sources["model"] == ("n", "--model")
+    assert sources["sandbox_workspace_write.writable_roots"] == (["/x"], "--add-dir")
+    assert sources["profile"] == ("careful", "--profile")
 
 
 def test_lines_for_people_are_whole_and_harmless(homes: Homes) -> None:

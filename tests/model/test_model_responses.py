@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from contextlib import aclosing
 from typing import Any
@@ -336,6 +337,8 @@ async def test_a_refused_key_is_asked_once_and_never_shown() -> None:
     assert "MY_KEY" in str(raised.value)
     assert raised.value.status == 401
     assert key not in repr(raised.value) + raised.value.explained()
+    url = f"{endpoint.base_url}/responses"
+    assert raised.value.detail == (f"unexpected status 401 Unauthorized: Incorrect API key provided: ***, url: {url}")
 
 
 async def test_a_missing_key_is_found_before_anything_is_sent() -> None:
@@ -486,6 +489,7 @@ async def test_ordinary_parameters_are_not_taken_for_secrets() -> None:
         params = {"api-version": "2026-01-preview", "subscription-key": "key-0123456789"}
         error = await failure(endpoint, query_params=params)
     assert error.message == "api-version 2026-01-preview is unknown to ***"
+    assert json.loads(error.detail or "") == {"error": {"message": "api-version 2026-01-preview is unknown to ***"}}
 
 
 async def test_a_closed_client_can_be_used_again() -> None:

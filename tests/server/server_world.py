@@ -35,7 +35,7 @@ class World:
         self.fake = Fake()
         self.factory: ThreadsFactory = self.fake.open_home
         self.stop: anyio.Event | None = None
-        self.life = Life()
+        self.life: Life | None = None
 
     def write_config(self, text: str) -> None:
         (self.home / "config.toml").write_text(text)

@@ -106,7 +106,7 @@ async def test_the_wire_shape_of_an_answer_is_that_of_the_older_server(world: Wo
         (
             "codex-reply",
             {"threadId": "last", "prompt": "x"},
-            f"{CHARACTER}, found `l` at 1",
+            "There is no thread yet.",
         ),
         ("no-such-tool", {"prompt": "x"}, "Unknown tool 'no-such-tool'"),
     ],

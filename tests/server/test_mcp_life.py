@@ -35,8 +35,12 @@ async def test_the_end_of_input_lets_the_running_turn_finish_and_answers_it(worl
     assert world.fake.closed
 
 
-async def test_the_end_of_input_can_interrupt_and_still_answers(world: World) -> None:
-    world.life = Life(on_eof="interrupt")
+@pytest.mark.parametrize("configured", [True, False])
+async def test_the_end_of_input_can_interrupt_and_still_answers(world: World, *, configured: bool) -> None:
+    if configured:
+        world.write_config('[clew]\non_eof = "interrupt"\n')
+    else:
+        world.life = Life(on_eof="interrupt")
     async with world.talk() as talk:
         call = await talk.call("codex", prompt="[[hold]]")
         await world.fake.holding.wait()
@@ -47,8 +51,12 @@ async def test_the_end_of_input_can_interrupt_and_still_answers(world: World) ->
     assert [turn.status for kept in world.fake.kept.values() for turn in kept.turns] == ["interrupted"]
 
 
-async def test_finishing_has_a_bound(world: World) -> None:
-    world.life = Life(finish_seconds=0.05)
+@pytest.mark.parametrize("configured", [True, False])
+async def test_finishing_has_a_bound(world: World, *, configured: bool) -> None:
+    if configured:
+        world.write_config("[clew]\nfinish_seconds = 0.05\n")
+    else:
+        world.life = Life(finish_seconds=0.05)
     async with world.talk() as talk:
         call = await talk.call("codex", prompt="[[hold]]")
         background = await talk.answer(await talk.call("codex", prompt="[[hold]]", background=True))

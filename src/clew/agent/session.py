@@ -482,7 +482,7 @@ class TurnRun:
             turn_id=self._turn_id,
             status="failed" if error is not None else "completed",
             last_message=self._last_message,
-            error=TurnError(error.explained(), error.kind) if error is not None else None,
+            error=TurnError(error.explained(), error.kind, error.detail) if error is not None else None,
             usage=self._usage,
         )
 

@@ -77,7 +77,7 @@ standard error. Exit codes: 0 the turn completed, 1 it failed or was interrupted
 (Ctrl-C), 2 wrong usage.
 
 Accepted for programs that pass them, without an effect here: --thread-source,
---cyber-access-program, --approve-for-me, --ignore-rules, --strict-config.""",
+--cyber-access-program, --approve-for-me, --ignore-rules.""",
         aliases=("e",),
     ),
     Command(
@@ -128,7 +128,7 @@ Accepted for programs that pass them, without an effect here: --thread-source,
         "Serve the tools `codex` and `codex-reply` to MCP clients.",
         (
             ("claude mcp add codex -- clew mcp", "register it in Claude Code"),
-            ("clew mcp -m gpt-5 -s workspace-write", "defaults for threads that name nothing else"),
+            ("clew mcp -m gpt-6.1-sol -s workspace-write", "defaults for threads that name nothing else"),
         ),
         more="""\
 `clew mcp-server` is the same: what `codex mcp-server` was registered with works
@@ -158,7 +158,7 @@ finds them on disk.""",
         "clew.cli.config:config",
         _SETUP,
         "Print the configuration, and where each value comes from.",
-        (("clew config -m gpt-5", "as a command with this flag would see it"),),
+        (("clew config -m gpt-6.1-sol", "as a command with this flag would see it"),),
     ),
     Command(
         "completion",

@@ -55,10 +55,12 @@ def doctor_report(env: Mapping[str, str], options: Globals | None = None, *, onl
     options = options or Globals()
     config, problems = examine(
         env,
-        overrides=_flags(options),
+        overrides=options.config,
+        options=options.settings(),
         profile=options.profile,
         codex_home=options.codex_home,
         clew_home=options.clew_home,
+        strict=options.strict,
     )
     found: list[Check] = []
     versions = checks.versions(env)
@@ -89,13 +91,6 @@ def doctor_report(env: Mapping[str, str], options: Globals | None = None, *, onl
         "checks": [check.to_json() for check in found],
         "registration": registration.snippets(command, ("mcp", *arguments)),
     }
-
-
-def _flags(options: Globals) -> list[str]:
-    import json
-
-    named = {"model": options.model, "sandbox_mode": options.sandbox, "approval_policy": options.approval}
-    return [*options.config, *(f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None)]
 
 
 def _default_homes(env: Mapping[str, str]) -> tuple[Path, Path]:

@@ -79,7 +79,7 @@ class ExecEvents:
         for item in tuple(self._open.values()):
             out += self._completed(Item(item.id, item.type, {**item.fields, "status": "failed"}))
         if result.status == "failed":
-            message = result.error.message if result.error else "the turn failed"
+            message = (result.error.detail or result.error.message) if result.error else "the turn failed"
             return [
                 *out,
                 {"type": "error", "message": message},

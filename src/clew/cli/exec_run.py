@@ -18,7 +18,7 @@ from anyio.abc import TaskStatus
 from clew.cli import opening, terminal
 from clew.cli.exec_view import View
 from clew.cli.execution import Request
-from clew.cli.opening import default_settings, named_overrides, temporary_home
+from clew.cli.opening import default_settings, kept_rights, named_overrides, temporary_home
 from clew.cli.options import Globals
 from clew.config import Config
 from clew.errors import ClewError, ThreadNotFound
@@ -108,7 +108,8 @@ async def open_thread(threads: Threads, plan: Run) -> tuple[Thread, tuple[str, .
     try:
         if request.action == "fork":
             reference = await threads.fork(reference)
-        return await threads.open(reference, defaults, overrides), notices
+        thread = await threads.open(reference, defaults, overrides)
+        return thread, (*notices, *kept_rights(plan.config, plan.options, thread.settings))
     except ThreadNotFound:
         if not is_uuid(reference):
             raise

@@ -132,6 +132,7 @@ def execute(
         request.prompt,
         None if stdin is None else stdin.buffer,
         tty=stdin is not None and terminal.is_terminal(stdin),
+        watched=terminal.is_terminal(sys.stderr),
         say=_say,
     )
     if not (bypass or skip_git_repo_check or trust or trusted(config, options.folder())):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import tempfile
@@ -21,7 +20,15 @@ from clew.settings import Overrides, Settings
 if TYPE_CHECKING:
     from clew.threads import Threads
 
-__all__ = ["default_settings", "load_config", "named_overrides", "open_home", "temporary_home", "trusted"]
+__all__ = [
+    "default_settings",
+    "kept_rights",
+    "load_config",
+    "named_overrides",
+    "open_home",
+    "temporary_home",
+    "trusted",
+]
 
 _ROOTS = "sandbox_workspace_write.writable_roots"
 _INSTRUCTIONS = ("AGENTS.md", "AGENTS.override.md")
@@ -50,10 +57,12 @@ def _load(options: Globals, codex_home: str | None, clew_home: str | None, *, to
         return examine(os.environ, codex_home=codex_home, clew_home=clew_home)[0]
     return load(
         os.environ,
-        overrides=_assignments(options),
+        overrides=options.config,
+        options=_options(options),
         profile=options.profile,
         codex_home=codex_home,
         clew_home=clew_home,
+        strict=options.strict,
     )
 
 
@@ -83,7 +92,28 @@ def named_overrides(config: Config, options: Globals) -> tuple[Overrides, tuple[
         "approval_policy": options.approval,
         "cwd": options.cd,
     }
-    return config.overrides_named(arguments, cwd=Path.cwd()), tuple(warnings)
+    return config.overrides_named(arguments, cwd=Path.cwd(), with_profile=True), tuple(warnings)
+
+
+def kept_rights(config: Config, options: Globals, settings: Settings) -> tuple[str, ...]:
+    """Warnings about rights that a profile sets and that a thread with these settings has otherwise: it keeps its
+    own until the command line itself names others."""
+    given = parse_overrides(options.config)
+    out: list[str] = []
+
+    def tell(what: str, key: str, option: str, kept: str) -> None:
+        out.append(
+            f"the profile {config.profile} sets {key}, which is left out: the thread keeps its recorded {what} "
+            f"({kept}). Name one with {option} to change it."
+        )
+
+    named = options.sandbox is not None or "sandbox_mode" in given
+    if not named and config.set_by_profile("sandbox_mode") and config.sandbox != settings.sandbox:
+        tell("sandbox", "sandbox_mode", "-s", settings.sandbox.mode.value)
+    named = options.approval is not None or "approval_policy" in given
+    if not named and config.set_by_profile("approval_policy") and config.approval_policy is not settings.approval:
+        tell("approval policy", "approval_policy", "-a", settings.approval.value)
+    return tuple(out)
 
 
 def trusted(config: Config, folder: Path) -> bool:
@@ -121,14 +151,12 @@ def temporary_home(config: Config) -> Generator[Config]:
         yield msgspec.structs.replace(config, codex_home=codex_home, clew_home=clew_home)
 
 
-def _assignments(options: Globals) -> list[str]:
-    """All options that stand for settings as `-c` texts; the named ones come last and win."""
-    named = {"model": options.model, "sandbox_mode": options.sandbox, "approval_policy": options.approval}
-    out = list(options.config)
-    out += [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+def _options(options: Globals) -> dict[str, tuple[str, Any]]:
+    """The options that stand for settings: key to the option's name and the value."""
+    out: dict[str, tuple[str, Any]] = {**options.settings()}
     if options.roots:
         given = cast("list[str]", parse_overrides(options.config).get(_ROOTS) or [])
-        out.append(f"{_ROOTS}={json.dumps([*given, *options.roots])}")
+        out[_ROOTS] = ("--add-dir", [*given, *options.roots])
     return out
 
 

@@ -1,7 +1,5 @@
 """The options every command understands, before or after its name: homes, configuration, model, rights, folder.
 
-`--strict-config` is taken for the sake of those who pass it to Codex; it changes nothing here.
-
 They are taken out of the arguments before the command's own are parsed, so that `clew -m X exec …` and
 `clew exec … -m X` are the same. Everything behind `--` is left alone. This module is imported by every start and
 uses the standard library only.
@@ -27,6 +25,7 @@ Options of every command, before or after its name:
   -c, --config KEY=VALUE       a setting of config.toml, as TOML (repeat it)
   -p, --profile NAME           a profile of config.toml
       --enable, --disable F    switch a feature: -c features.F=true|false
+      --strict-config          unknown keys in config.toml are errors
       --codex-home DIR         where threads are kept (CODEX_HOME, ~/.codex)
       --clew-home DIR          clew's own notes (CLEW_HOME, ~/.clew)
       --debug                  show tracebacks
@@ -60,6 +59,7 @@ class Globals:
     cd: str | None = None
     roots: tuple[str, ...] = ()
     """Further folders that commands may write to (`--add-dir` of `clew exec`)."""
+    strict: bool = False
     debug: bool = False
     literal: tuple[str, ...] = field(default=(), repr=False)
     """The arguments behind `--`, so that a command can tell a word from a sub-command."""
@@ -67,6 +67,15 @@ class Globals:
     def folder(self) -> Path:
         """The working folder, absolute, links kept as the user wrote them."""
         return Path(Path.cwd(), self.cd or ".").absolute()
+
+    def settings(self) -> dict[str, tuple[str, str]]:
+        """The options that stand for keys of config.toml: key to the option's name and its value."""
+        named = {
+            "model": ("--model", self.model),
+            "sandbox_mode": ("--sandbox", self.sandbox),
+            "approval_policy": ("--ask-for-approval", self.approval),
+        }
+        return {key: (option, value) for key, (option, value) in named.items() if value is not None}
 
     def with_config(self, *assignments: str) -> Globals:
         """The same with more `KEY=VALUE` settings behind the given ones."""
@@ -143,6 +152,7 @@ def take_globals(argv: Sequence[str]) -> tuple[Globals, list[str]]:
         sandbox=found.get("sandbox"),
         approval=found.get("approval"),
         cd=found.get("cd"),
+        strict="--strict-config" in switches,
         debug="--debug" in switches,
         literal=literal,
     ), rest

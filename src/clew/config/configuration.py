@@ -1,6 +1,6 @@
 """The configuration: Codex' file, clew's file, a profile and flags, read into one typed object.
 
-    $CODEX_HOME/config.toml < $CLEW_HOME/config.toml < profile < -c key=value < a call's own values
+    $CODEX_HOME/config.toml < $CLEW_HOME/config.toml < profile < -c key=value < options < a call's own values
 
 Keys are Codex' own; what clew does not know is left alone. Its own switches stand in the table `[clew]`.
 """
@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import msgspec
@@ -142,31 +143,39 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             endpoint=endpoint,
         )
 
-    def overrides_named(self, arguments: Mapping[str, Any] | None, *, cwd: str | Path | None = None) -> Overrides:
+    def overrides_named(
+        self, arguments: Mapping[str, Any] | None, *, cwd: str | Path | None = None, with_profile: bool = False
+    ) -> Overrides:
         """What a call on an existing thread names in so many words: the same arguments as for `settings`.
 
-        Only what stands in `arguments` or in their `config` map counts, whatever files and flags say. A relative
+        Only what stands in `arguments` or in their `config` map counts, whatever files and flags say; with
+        `with_profile` also what a profile sets that was named by a flag, sandbox and approval policy excepted: these
+        are a thread's own until somebody names themselves. A relative
         `cwd` argument starts from `cwd`. Raises as `settings` does, and `ConfigInvalid` for sandbox details without
         a sandbox mode beside them, since they would widen an unknown sandbox.
         """
         named = _normalised(arguments)
         values = _call_map(named)
         config = _built(self._with_map(values))
-        merged = Merged([map_layer(values, Path.cwd())])
+        named_here = Merged([map_layer(values, Path.cwd())])
+        merged = Merged([*(self._inputs.profile_layers if with_profile else ()), map_layer(values, Path.cwd())])
 
         def mentioned(*keys: str) -> bool:
             return any(merged.get((key,)) is not None for key in keys)
 
+        def spelt_out(key: str) -> bool:
+            return named_here.get((key,)) is not None
+
         endpoint = config.provider(config.model_provider) if mentioned("model_provider") else None
-        if mentioned("sandbox_workspace_write") and not mentioned("sandbox_mode"):
+        if spelt_out("sandbox_workspace_write") and not spelt_out("sandbox_mode"):
             raise Source("call", "config").invalid("needs `sandbox_mode` beside it", "sandbox_workspace_write")
         return Overrides(
             cwd=_folder(named, cwd if cwd is not None else Path.cwd()),
             model=config.model if mentioned("model") else None,
             provider=config.model_provider if mentioned("model_provider") else None,
             endpoint=endpoint,
-            approval=config.approval_policy if mentioned("approval_policy") else None,
-            sandbox=config.sandbox if mentioned("sandbox_mode") else None,
+            approval=config.approval_policy if spelt_out("approval_policy") else None,
+            sandbox=config.sandbox if spelt_out("sandbox_mode") else None,
             effort=config.model_reasoning_effort if mentioned("model_reasoning_effort") else None,
             summary=config.model_reasoning_summary if mentioned("model_reasoning_summary") else None,
             base_instructions=config.base_instructions() if mentioned(*INSTRUCTION_FILES, *INSTRUCTION_TEXTS) else None,
@@ -175,6 +184,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if mentioned("compact_prompt", "experimental_compact_prompt_file")
             else None,
         )
+
+    def set_by_profile(self, *keys: str) -> bool:
+        """Whether a profile that was named by a flag sets one of these keys."""
+        merged = Merged(self._inputs.profile_layers)
+        return any(merged.get((key,)) is not None for key in keys)
 
     def base_instructions(self) -> str | None:
         """The configured base instructions, read from their file if need be; None means clew's own text."""
@@ -190,20 +204,35 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         )
 
 
+_NONE: Mapping[str, tuple[str, Any]] = MappingProxyType({})
+
+
 def load(
     env: Mapping[str, str],
     *,
     overrides: Sequence[str] = (),
+    options: Mapping[str, tuple[str, Any]] = _NONE,
     profile: str | None = None,
     codex_home: str | Path | None = None,
     clew_home: str | Path | None = None,
+    strict: bool = False,
 ) -> Config:
-    """Read the configuration. `overrides` are `-c` flags (`key=value`), `profile` the `-p` flag; homes given here win
-    over `CODEX_HOME` and `CLEW_HOME` in `env`, whose defaults are `~/.codex` and `~/.clew`.
+    """Read the configuration. `overrides` are `-c` flags (`key=value`), `options` other options that stand for keys
+    (dotted key to the option's name and the value; they win), `profile` the `-p` flag; homes given here win over
+    `CODEX_HOME` and `CLEW_HOME` in `env`, whose defaults are `~/.codex` and `~/.clew`. With `strict`, keys that
+    neither clew nor Codex knows are wrong.
 
     Reads small files; blocks. Raises `ConfigInvalid` for the first thing that is wrong.
     """
-    config, problems = examine(env, overrides=overrides, profile=profile, codex_home=codex_home, clew_home=clew_home)
+    config, problems = examine(
+        env,
+        overrides=overrides,
+        options=options,
+        profile=profile,
+        codex_home=codex_home,
+        clew_home=clew_home,
+        strict=strict,
+    )
     if problems:
         raise problems[0]
     return config
@@ -213,12 +242,14 @@ def examine(
     env: Mapping[str, str],
     *,
     overrides: Sequence[str] = (),
+    options: Mapping[str, tuple[str, Any]] = _NONE,
     profile: str | None = None,
     codex_home: str | Path | None = None,
     clew_home: str | Path | None = None,
+    strict: bool = False,
 ) -> tuple[Config, list[ConfigInvalid]]:
     """As `load`, but never raises: everything that is wrong comes back beside a configuration without it."""
-    inputs, problems = gather_inputs(env, overrides, profile, codex_home, clew_home)
+    inputs, problems = gather_inputs(env, overrides, profile, codex_home, clew_home, options, strict=strict)
     config, wrong = _read(inputs)
     return config, [*problems, *wrong]
 
@@ -255,7 +286,7 @@ def _read(inputs: Inputs) -> tuple[Config, list[ConfigInvalid]]:
     for key in (*INSTRUCTION_FILES, *INSTRUCTION_TEXTS):
         reader.text(key)  # the texts are read when a thread starts; their types are checked now
     server, unknown = read_server(reader)
-    notes = (*inputs.notes, *unknown)
+    notes = inputs.notes if inputs.strict else (*inputs.notes, *unknown)  # strictly, they are problems already
     config = Config(
         codex_home=inputs.codex_home,
         clew_home=inputs.clew_home,

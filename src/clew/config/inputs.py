@@ -9,14 +9,16 @@ from typing import Any
 
 import msgspec
 
-from clew.config.layers import Layer, Merged, Source, flag_layer, read_layer
+from clew.config.known_keys import unknown_keys
+from clew.config.layers import Layer, Merged, Source, flag_layer, option_layers, read_layer
 from clew.errors import ConfigInvalid
 
 __all__ = ["Inputs", "gather_inputs"]
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
-    """All a configuration is made from; kept to lay further values over it."""
+    """All a configuration is made from; kept to lay further values over it. `profile_layers` are those of `layers` that
+    belong to a profile that was named on the command line."""
 
     codex_home: Path
     clew_home: Path
@@ -24,6 +26,8 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     user_home: Path
     env: Mapping[str, str]
     layers: tuple[Layer, ...]
+    profile_layers: tuple[Layer, ...]
+    strict: bool
     profile: str | None
     openai_key: tuple[str, Source] | None
     notes: tuple[str, ...]
@@ -38,8 +42,12 @@ def gather_inputs(
     profile: str | None,
     codex_home: str | Path | None,
     clew_home: str | Path | None,
+    options: Mapping[str, tuple[str, Any]],
+    *,
+    strict: bool,
 ) -> tuple[Inputs, list[ConfigInvalid]]:
-    """Read all files. What cannot be read comes back as problems and is left out."""
+    """Read all files. What cannot be read comes back as problems and is left out; with `strict`, unknown keys of files
+    and flags are problems, too."""
     user_home = Path(env.get("HOME") or env.get("USERPROFILE") or Path.home())
     codex = _home(codex_home or env.get("CODEX_HOME"), user_home, ".codex")
     clew = _home(clew_home or env.get("CLEW_HOME"), user_home, ".clew")
@@ -53,24 +61,27 @@ def gather_inputs(
             return None
 
     files = [layer for home in (codex, clew) if (layer := read(home / "config.toml")) is not None]
-    flags: Layer | None = None
+    flags: list[Layer] = []
     try:
-        flags = flag_layer(overrides, Path.cwd())
+        flags = [flag_layer(overrides, Path.cwd())]
     except ConfigInvalid as error:
         problems.append(error)
-    given = [*files, *([flags] if flags else [])]
+    flags += option_layers(options, Path.cwd())
+    given = [*files, *flags]
+    further: list[Layer] = []
     chosen = (profile, Source("flag", "--profile")) if profile else _chosen_profile(given)
     profiles: list[Layer] = []
     if chosen is not None:
         name, source = chosen
         if _PROFILE_NAME.fullmatch(name):
             profiles = [found for layer in files if (found := layer.profile(name)) is not None]
-            more = [layer for home in (codex, clew) if (layer := read(home / f"{name}.config.toml")) is not None]
-            profiles += more
+            further = [layer for home in (codex, clew) if (layer := read(home / f"{name}.config.toml")) is not None]
+            profiles += further
         if not profiles:
             why = f"there is no profile `{name}` (neither [profiles.{name}] nor {name}.config.toml)"
             problems.append(source.invalid(why, "profile"))
-    layers = (*files, *profiles, *([flags] if flags else []))
+    if strict:
+        problems += unknown_keys([*files, *further, *flags])
     key, notes = _openai_key(env, codex)
     inputs = Inputs(
         codex_home=codex,
@@ -78,7 +89,9 @@ def gather_inputs(
         homes_from=(_home_source(env, codex_home, "CODEX_HOME"), _home_source(env, clew_home, "CLEW_HOME")),
         user_home=user_home,
         env=env,
-        layers=layers,
+        layers=(*files, *profiles, *flags),
+        profile_layers=tuple(profiles) if chosen is not None and chosen[1].kind == "flag" else (),
+        strict=strict,
         profile=chosen[0] if chosen and profiles else None,
         openai_key=key,
         notes=notes,

@@ -13,7 +13,17 @@ import msgspec
 from clew.config.positions import KeyPath, key_lines, split_key
 from clew.errors import ConfigInvalid
 
-__all__ = ["Layer", "Merged", "Source", "dotted", "flag_layer", "map_layer", "parse_overrides", "read_layer"]
+__all__ = [
+    "Layer",
+    "Merged",
+    "Source",
+    "dotted",
+    "flag_layer",
+    "map_layer",
+    "option_layers",
+    "parse_overrides",
+    "read_layer",
+]
 
 _AT_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 _AT_END = " (at end of document)"
@@ -113,6 +123,15 @@ def _flag_value(text: str) -> Any:
 def flag_layer(flags: Sequence[str], folder: Path) -> Layer:
     """The layer of `-c` flags; later flags win."""
     return Layer(Source("flag", "-c"), _nested(parse_overrides(flags), Source("flag", "-c")), folder)
+
+
+def option_layers(options: Mapping[str, tuple[str, Any]], folder: Path) -> list[Layer]:
+    """The layers of options that stand for keys: a dotted key to the option's name and the value, one layer each."""
+    out: list[Layer] = []
+    for key, (name, value) in options.items():
+        source = Source("flag", name)
+        out.append(Layer(source, _nested({key: value}, source), folder))
+    return out
 
 
 def map_layer(values: Mapping[str, Any], folder: Path) -> Layer:

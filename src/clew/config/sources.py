@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
-from clew.config.inputs import Inputs
 from clew.config.layers import Merged, Source, dotted
 from clew.config.positions import KeyPath
 from clew.config.providers import OPENAI, Provider
 from clew.config.reader import is_secret
-from clew.config.values import INSTRUCTION_FILES, INSTRUCTION_TEXTS, ServerOptions
+from clew.config.values import INSTRUCTION_FILES, INSTRUCTION_TEXTS, SANDBOX_KEYS, ServerOptions
 from clew.settings import ApprovalPolicy, Sandbox, SandboxMode
 
-__all__ = ["SourcedValue", "sourced"]
+if TYPE_CHECKING:
+    from clew.config.inputs import Inputs
+
+__all__ = ["PROVIDER_KEYS", "SourcedValue", "sourced"]
 
 
 class SourcedValue(msgspec.Struct, frozen=True):
@@ -42,7 +44,7 @@ _SIMPLE = (
     "project_doc_fallback_filenames",
     "project_root_markers",
 )
-_PROVIDER_KEYS: Mapping[str, Literal["plain", "map"]] = {
+PROVIDER_KEYS: Mapping[str, Literal["plain", "map"]] = {
     "name": "plain",
     "base_url": "plain",
     "wire_api": "plain",
@@ -76,7 +78,9 @@ def sourced(
     for (name, home), source in zip(homes.items(), inputs.homes_from, strict=True):
         out.append(SourcedValue(name, str(home), str(source)))
     if inputs.profile:
-        out.append(SourcedValue("profile", inputs.profile, str(merged.source(("profile",)))))
+        by_key = merged.get(("profile",)) == inputs.profile
+        source = merged.source(("profile",)) if by_key else Source("flag", "--profile")
+        out.append(SourcedValue("profile", inputs.profile, str(source)))
     for key in _SIMPLE:
         say((key,), values[key])
     for key in (*INSTRUCTION_FILES, *INSTRUCTION_TEXTS, "experimental_compact_prompt_file"):
@@ -84,7 +88,7 @@ def sourced(
             say((key,), merged.get((key,)))
     sandbox = cast("Sandbox", values["sandbox"])
     say(("sandbox_mode",), sandbox.mode.value)
-    for key in ("writable_roots", "network_access", "exclude_tmpdir_env_var", "exclude_slash_tmp"):
+    for key in SANDBOX_KEYS:
         # Shown as configured, also where another mode makes it count for nothing.
         configured = merged.get(("sandbox_workspace_write", key))
         effective = sandbox.mode is SandboxMode.WORKSPACE_WRITE or configured is None
@@ -98,7 +102,7 @@ def sourced(
         out.append(SourcedValue("openai_api_key", "********", str(inputs.openai_key[1])))
     for provider_id in sorted(providers):
         at = ("model_providers", provider_id)
-        for key, shape in _PROVIDER_KEYS.items():
+        for key, shape in PROVIDER_KEYS.items():
             value = merged.get((*at, key))
             if value is None:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,6 +17,7 @@ from clew.settings import ApprovalPolicy, Sandbox, SandboxMode
 __all__ = [
     "INSTRUCTION_FILES",
     "INSTRUCTION_TEXTS",
+    "SANDBOX_KEYS",
     "SUMMARIES",
     "ServerOptions",
     "read_approval",
@@ -26,7 +27,9 @@ __all__ = [
     "read_server",
 ]
 
+_ENDS = ("finish", "interrupt")
 _POLICIES = ("untrusted", "on-failure", "on-request", "granular", "never")
+SANDBOX_KEYS = ("writable_roots", "network_access", "exclude_tmpdir_env_var", "exclude_slash_tmp")
 SUMMARIES = ("auto", "concise", "detailed", "none")
 INSTRUCTION_FILES = ("model_instructions_file", "experimental_instructions_file")
 INSTRUCTION_TEXTS = ("base_instructions", "instructions")
@@ -40,12 +43,16 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     `approval_timeout_seconds`: an unanswered question is refused after this time (0: never).
     `progress_interval_seconds`: the longest silence of a running call that asked for progress.
     `codex_events`: whether MCP clients get `codex/event` notifications.
+    `on_eof`: what becomes of running turns when an MCP client closes the connection: `finish` them, `finish_seconds`
+    long at most, or `interrupt` them.
     """
 
     busy_wait_seconds: float = 2.0
     approval_timeout_seconds: float = 1800.0
     progress_interval_seconds: float = 10.0
     codex_events: bool = False
+    on_eof: Literal["finish", "interrupt"] = "finish"
+    finish_seconds: float = 600.0
 
 
 def _or(value: Any, default: Any) -> Any:
@@ -140,5 +147,7 @@ def read_server(reader: Reader) -> tuple[ServerOptions, list[str]]:
             reader.seconds("clew", "progress_interval_seconds"), default.progress_interval_seconds
         ),
         codex_events=_or(reader.flag("clew", "codex_events"), default.codex_events),
+        on_eof="interrupt" if reader.choice("clew", "on_eof", allowed=_ENDS) == "interrupt" else "finish",
+        finish_seconds=_or(reader.seconds("clew", "finish_seconds"), default.finish_seconds),
     )
     return options, unknown

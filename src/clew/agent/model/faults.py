@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -15,7 +16,7 @@ from clew.agent.model.retries import FINAL_KINDS, named_wait
 from clew.config.providers import Provider
 from clew.errors import ContextFull, ModelError
 
-__all__ = ["answer_error", "failure_error", "incomplete_error", "retry_after"]
+__all__ = ["answer_error", "failure_error", "incomplete_error", "retry_after", "shown_url"]
 
 LONGEST_MESSAGE = 2000
 """Characters of a server's message that are passed on."""
@@ -30,8 +31,9 @@ def answer_error(provider: Provider, status: int, headers: Mapping[str, str], bo
     if not message:
         message = f"the model endpoint answered {status} {_phrase(status)}".rstrip()
     known = code or (kind_word if kind_word in FINAL_KINDS else None)
+    detail = _detail(provider, status, message, body)
     if status in (400, 413) and (known == "context_length_exceeded" or _FULL.search(message)):
-        return ContextFull(message)
+        return ContextFull(message, detail=detail)
     hint = ""
     if status == 401:
         source = f"in {provider.env_key}" if provider.env_key else "of the model provider"
@@ -41,8 +43,29 @@ def answer_error(provider: Provider, status: int, headers: Mapping[str, str], bo
     elif known == "usage_limit_reached":
         hint = _reset_hint(details)
     return ModelError(
-        message, kind=known or f"http_{status}", status=status, retry_after=retry_after(headers, now), hint=hint
+        message,
+        kind=known or f"http_{status}",
+        status=status,
+        retry_after=retry_after(headers, now),
+        hint=hint,
+        detail=detail,
     )
+
+
+def _detail(provider: Provider, status: int, message: str, body: bytes) -> str | None:
+    # `codex exec` hands on the body of a 400 as it came, and wraps most others; programs look for these words.
+    if status == 400:
+        return body.decode("utf-8", "replace") or None
+    if status in (429, 500):
+        return None
+    url = f"{shown_url(provider.base_url).rstrip('/')}/responses"
+    return f"unexpected status {status} {_phrase(status)}: {message}, url: {url}"
+
+
+def shown_url(url: str) -> str:
+    """An address without a user's name and password, and without a query if it has those."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="")) if "@" in parts.netloc else url
 
 
 def failure_error(error: object) -> ModelError:

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -17,7 +17,7 @@ import msgspec
 from clew.agent.model.connections import make_client
 from clew.agent.model.contracts import Completed, ModelEvent, ModelRequest, Opened, RateLimits, RateWindow
 from clew.agent.model.decoding import ResponseReader
-from clew.agent.model.faults import answer_error
+from clew.agent.model.faults import answer_error, shown_url
 from clew.agent.model.retries import RequestRetries
 from clew.agent.model.sse import EventParser, EventTooLong
 from clew.clock import Clock, SystemClock
@@ -176,7 +176,7 @@ class ResponsesClient:
             )
             response = await client.send(outgoing, stream=True)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
-            raise EndpointUnreachable(_shown(provider.base_url), _why(error)) from error
+            raise EndpointUnreachable(shown_url(provider.base_url), _why(error)) from error
         except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
             raise _idle(provider) from error
         except httpx2.TransportError as error:
@@ -196,7 +196,7 @@ class ResponsesClient:
             raise
         if response.status_code == 200:
             raise ModelError(
-                f"the model endpoint {_shown(provider.base_url)} answered with {kind} instead of an event stream",
+                f"the model endpoint {shown_url(provider.base_url)} answered with {kind} instead of an event stream",
                 kind="not_a_stream",
                 status=200,
                 hint="Check that `base_url` points at a Responses API.",
@@ -207,7 +207,7 @@ class ResponsesClient:
         parts = urlsplit(provider.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ModelError(
-                f"the model provider {provider.id} has no usable base_url ({_shown(provider.base_url)!r})",
+                f"the model provider {provider.id} has no usable base_url ({shown_url(provider.base_url)!r})",
                 kind="config",
                 hint=f"Set `base_url` in [model_providers.{provider.id}] of config.toml.",
             )
@@ -336,14 +336,9 @@ def _why(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _shown(url: str) -> str:
-    """The address without a user's name and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="")) if "@" in parts.netloc else url
-
-
 def _scrub(error: ModelError, secrets: list[str]) -> None:
     """Endpoints like to quote the key they refuse."""
     for secret in secrets:
         error.message = error.message.replace(secret, "***")
+        error.detail = error.detail and error.detail.replace(secret, "***")
     error.args = (error.message,)

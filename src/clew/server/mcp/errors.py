@@ -45,6 +45,8 @@ class Refused(Exception):
 
 
 def _not_found(error: ThreadNotFound) -> str:
+    if error.nothing_yet:
+        return "There is no thread yet."
     return f"Session not found for thread_id: {error.reference}"
 
 
@@ -83,8 +85,8 @@ _TEXTS: dict[type[ClewError], Callable[[Any], str]] = {
 """Errors whose text is not just their message and hint (`ThreadBusy` names the holder in its message, `AmbiguousName`
 its candidates)."""
 
-_BEFORE_ANY_THREAD = (ConfigInvalid, ProviderUnknown, BadRequest, AmbiguousName, KeyMissing)
-"""Errors about the arguments: as in the older dialect their answer has no structured part."""
+_BEFORE_ANY_THREAD = (ConfigInvalid, ProviderUnknown, BadRequest, AmbiguousName, KeyMissing, ThreadNotFound)
+"""Errors about the arguments: as in the older dialect their answer has no structured part, unless a thread is known."""
 
 
 def explain(error: ClewError) -> str:

@@ -59,10 +59,11 @@ async def serve(
     """Serve one client over a pair of streams until it leaves or `stop` is set.
 
     `configure` reads the configuration, `threads` makes the threads of the home (once, behind the first answer). `cwd`
-    is where calls start that name no folder (the process's own by default). Comes back when every call was answered,
-    every turn ended and was recorded, each within its bounds; `on_answered` is called between the two.
+    is where calls start that name no folder (the process's own by default); `life` None: as configured. Comes back when
+    every call was answered, every turn ended and was recorded, each within its bounds; `on_answered` is called between
+    the two.
     """
-    life, stop = life or Life(), stop or anyio.Event()
+    stop = stop or anyio.Event()
     wire = Wire(read, write)
     desk = Desk(configure, threads, wire, cwd=cwd or str(Path.cwd()))
     server = build_server(desk, version=metadata.version("clew") if version is None else version)
@@ -76,7 +77,7 @@ async def serve(
 
             waiting.start_soon(until, wire.ended)
             waiting.start_soon(until, stop)
-        await _wind_down(desk, wire, life, stop)
+        await _wind_down(desk, wire, life or await _configured_life(desk), stop)
         await wire.close()
 
     async with anyio.create_task_group() as keeping:
@@ -89,9 +90,14 @@ async def serve(
                 # What was said is on its way out; a client that reads nothing cannot hold it up for long.
                 serving.cancel_scope.deadline = anyio.current_time() + _FLUSH_WAIT
         finally:
-            desk.close(life.record_seconds)
+            desk.close((life or Life()).record_seconds)
             if on_answered is not None:
                 on_answered()
+
+
+async def _configured_life(desk: Desk) -> Life:
+    options = await desk.options()
+    return Life(on_eof=options.on_eof, finish_seconds=options.finish_seconds)
 
 
 async def _wind_down(desk: Desk, wire: Wire, life: Life, stop: anyio.Event) -> None:
@@ -127,7 +133,7 @@ async def serve_stdio(
     0 after the client left; 128 + N after signal N, which interrupts what runs. A second signal ends the process at
     once.
     """
-    life, stop = life or Life(), anyio.Event()
+    stop = anyio.Event()
     received: list[int] = []
 
     def status() -> int:
@@ -135,7 +141,7 @@ async def serve_stdio(
 
     def on_answered() -> None:
         # What blocks for good (a dead network disk) must not keep the process of a client that is gone.
-        timer = threading.Timer(life.record_seconds + _LAST_RESORT, lambda: os._exit(status()))
+        timer = threading.Timer((life or Life()).record_seconds + _LAST_RESORT, lambda: os._exit(status()))
         timer.daemon = True
         timer.start()
 

@@ -64,8 +64,8 @@ async def codex_reply(call: Call) -> Answer:
         threads = await call.threads()
         try:
             thread = await threads.open(asked.thread, config.settings(call.desk.cwd), overrides)
-        except ThreadNotFound:
-            if is_uuid(asked.thread):
+        except ThreadNotFound as error:
+            if is_uuid(asked.thread) or error.nothing_yet:
                 raise
             raise unparsed_thread(asked.thread) from None
         started = await _start(call, thread, _input(asked, thread.settings.cwd), asked, recorded=True)
