@@ -29,7 +29,7 @@ README, CLI, CONFIGURATION, MCP = (
     *(ROOT / "docs" / name for name in ("cli.md", "configuration.md", "mcp.md")),
 )
 SOURCE = ROOT / "src" / "clew"
-FOREIGN_OPTIONS = {"--strict-config", "--push-option"}
+FOREIGN_OPTIONS = {"--push-option"}
 """Taken without being listed in any help."""
 
 
@@ -216,7 +216,7 @@ def test_error_texts_are_told_as_they_are() -> None:
         "wrong argument of a thread tool": BadRequest("limit", "expected a number from 1 to 200"),
         "archived": ThreadArchived("ID"),
         "held by another program": ThreadBusy("ID", Owner("PROGRAM", pid=4711)),
-        "the folder is gone": FolderGone("ID", "PATH"),
+        "the folder is gone": FolderGone("PATH", thread_id="ID"),
     }
     for case, expected in real.items():
         text = expected if isinstance(expected, str) else explain(expected)
