@@ -11,6 +11,7 @@
     ├── DiskFull                  the disk took no more; what was not written is kept by the writer
     ├── SyncFailed                the disk refused to confirm a write
     ├── HomeUnwritable            the home takes no files: read-only, or not ours
+    ├── CompressionRunning        another run compresses the threads of this home
     ├── UnsupportedHistory        a history mode this version does not know: refused, not guessed
     ├── WiderSandbox              a resume would get more rights than the thread recorded
     ├── FolderGone                the thread's working directory does not exist any more
@@ -40,6 +41,7 @@ __all__ = [
     "AmbiguousName",
     "BadRequest",
     "ClewError",
+    "CompressionRunning",
     "ConfigInvalid",
     "ContextFull",
     "DiskFull",
@@ -201,6 +203,18 @@ class HomeUnwritable(ClewError):
     def __init__(self, path: Path | str, why: str, *, thread_id: str | None = None) -> None:
         super().__init__(f"{path} cannot be written: {why}", thread_id=thread_id)
         self.path = Path(path)
+
+
+class CompressionRunning(ClewError):
+    """`path` is the marker of the other run, `pid` its process where that is known."""
+
+    def __init__(self, path: Path | str, pid: int | None = None) -> None:
+        super().__init__(
+            f"another run compresses the threads of this home{f' (pid {pid})' if pid else ''}",
+            hint=f"Try again when it is done. If there is none, remove {path}.",
+        )
+        self.path = Path(path)
+        self.pid = pid
 
 
 class UnsupportedHistory(ClewError):
