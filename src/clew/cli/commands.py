@@ -115,6 +115,39 @@ Accepted for programs that pass them, without an effect here: --thread-source,
         (("clew unarchive 0199a213", "it is listed and can go on"),),
     ),
     Command(
+        "compress",
+        "clew.cli.compressing:compress",
+        _KEEP,
+        "Compress threads that nobody touched for days.",
+        (
+            ("clew compress --all", "all that did not change for 7 days"),
+            ("clew compress --all --older-than 30d --dry-run", "what a month would give"),
+            ("clew compress --all --archived-only --rate 20", "gently: 20 MB per second"),
+            ("clew compress 0199a213", "this one, whatever its age"),
+        ),
+        more="""\
+Nothing is lost: clew reads compressed threads as they are, and so does Codex;
+who goes on with one unpacks it. A thread that a program writes is passed over.
+Ctrl-C ends it cleanly; the next run goes on where it stopped.""",
+    ),
+    Command(
+        "materialize",
+        "clew.cli.compressing:materialize",
+        _KEEP,
+        "Unpack compressed threads.",
+        (
+            ("clew materialize --all", "for programs that read plain files only"),
+            ("clew materialize 0199a213", "one of them"),
+        ),
+    ),
+    Command(
+        "inspect",
+        "clew.cli.inspection:inspect",
+        _KEEP,
+        "Print all that is known about recorded threads, as JSON.",
+        (("clew inspect --all --jsonl", "one line per thread"),),
+    ),
+    Command(
         "inspect",
         "clew.cli.inspection:inspect",
         _KEEP,
