@@ -59,7 +59,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["-s", "none"], "Error: -s: 'none' is none of read-only, workspace-write, danger-full-access\n"),
         (
             ["show"],
-            'Error: Command "show" parameter REFERENCE requires an argument.\n`clew show --help` explains it.\n',
+            'Error: Command "show" parameter THREAD requires an argument.\n`clew show --help` explains it.\n',
         ),
     ],
 )

@@ -49,7 +49,11 @@ Keeping threads:
   rename           Give a thread a name, or take it away.
   archive          Put threads away; they stay on disk.
   unarchive        Take archived threads out again.
+  compress         Compress threads that nobody touched for days.
+  materialize      Unpack compressed threads.
   inspect          Print all that is known about recorded threads, as JSON.
+  check            Look for damage in recorded threads; changes nothing.
+  repair           Repair what a check found, with a backup; undo it.
 
 Setup:
   demo             Watch a thread survive a kill: offline, in seconds.
@@ -93,7 +97,7 @@ Run one turn, in a new thread or in one that goes on.
 ╭─ Arguments ──────────────────────────────────────────────────────────────────╮
 │ WORDS  `resume THREAD` or `fork THREAD`, and the prompt.                     │
 ╰──────────────────────────────────────────────────────────────────────────────╯
-╭─ Parameters ─────────────────────────────────────────────────────────────────╮
+╭─ Options ────────────────────────────────────────────────────────────────────╮
 │ --json --experimental-json    One JSON event per line on standard output.    │
 │ --last                        With resume: the newest thread of this folder. │
 │ --all                         With --last: of any folder.                    │
@@ -155,7 +159,7 @@ Usage: clew list [OPTIONS]
 
 List threads, newest first.
 
-╭─ Parameters ─────────────────────────────────────────────────────────────────╮
+╭─ Options ────────────────────────────────────────────────────────────────────╮
 │ --all            Archived threads, too.                                      │
 │ --archived       Archived threads only.                                      │
 │ --cwd PATH       Only threads of this folder and the folders below it.       │
@@ -219,7 +223,7 @@ def test_completion_knows_the_global_options() -> None:
     for field, (names, _, _) in _GLOBAL.items():
         for name in names:
             assert name in GLOBAL_HELP
-            assert take_globals([name] if field == "debug" else [name, value.get(field, "x")])[1] == []
+            assert take_globals([name] if field in ("debug", "strict") else [name, value.get(field, "x")])[1] == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -230,3 +234,29 @@ def test_completion_scripts_know_commands_and_options(shell: str, capsys: pytest
         assert word in script
     if (program := shutil.which(shell)) is not None:
         subprocess.run([program, "-n"], input=script, text=True, check=True, timeout=20)
+
+
+_COMPLETE = """
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
+"$(complete -p clew | sed 's/.*-F \\([^ ]*\\).*/\\1/')" clew "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def test_bash_completes_commands_options_and_values(capsys: pytest.CaptureFixture[str]) -> None:
+    if (bash := shutil.which("bash")) is None:
+        pytest.skip("there is no bash")
+    main(["completion", "bash"])
+    script = capsys.readouterr().out + _COMPLETE
+
+    def completed(*words: str) -> list[str]:
+        done = subprocess.run([bash, "-c", script, "bash", *words], capture_output=True, text=True, timeout=20)
+        return sorted(done.stdout.split())
+
+    assert completed("clew", "una") == ["unarchive"]
+    assert completed("clew", "list", "--se") == ["--search"]
+    assert completed("clew", "exec", "-s", "w") == ["workspace-write"]
+    assert completed("clew", "-a", "") == ["never", "on-request", "untrusted"]
+    assert completed("clew", "-m", "x", "--sa") == ["--sandbox"]
+    assert completed("clew", "completion", "") == ["bash", "fish", "zsh"]
+    assert completed("clew", "exec", "re") == ["resume"]

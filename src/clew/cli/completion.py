@@ -15,6 +15,7 @@ from clew.cli.registry import application
 
 __all__ = ["completion"]
 
+_ACTIONS = Literal["resume", "fork"]
 _GLOBAL: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "cd": (("--cd", "-C"), Path, "work in this folder"),
     "model": (("--model", "-m"), str, "the model to ask"),
@@ -26,6 +27,9 @@ _GLOBAL: dict[str, tuple[tuple[str, ...], Any, str]] = {
     "approval": (("--ask-for-approval", "-a"), Literal["untrusted", "on-request", "never"], "when to ask"),
     "config": (("--config", "-c"), str, "a setting of config.toml"),
     "profile": (("--profile", "-p"), str, "a profile of config.toml"),
+    "enable": (("--enable",), str, "switch a feature on"),
+    "disable": (("--disable",), str, "switch a feature off"),
+    "strict": (("--strict-config",), bool, "unknown keys in config.toml are errors"),
     "codex_home": (("--codex-home",), Path, "where threads are kept"),
     "clew_home": (("--clew-home",), Path, "where clew keeps its own notes"),
     "debug": (("--debug",), bool, "show tracebacks"),
@@ -41,11 +45,13 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     shell
         The shell that reads it.
     """
-    sys.stdout.write(application(_with_globals).generate_completion(prog_name="clew", shell=shell))
+    app = application(_with_globals)
+    app.default(_stand_in([], ""))  # the options in front of a command
+    sys.stdout.write(app.generate_completion(prog_name="clew", shell=shell))
 
 
 def _with_globals(target: str) -> Callable[..., Any]:
-    """A stand-in for a command whose signature shows the global options, too. It is never called."""
+    """A stand-in for a command whose signature shows the global options, too."""
     module, _, name = target.partition(":")
     function = getattr(import_module(module), name)
     hints = get_type_hints(function, include_extras=True)
@@ -54,6 +60,14 @@ def _with_globals(target: str) -> Callable[..., Any]:
         for parameter in inspect.signature(function).parameters.values()
         if parameter.name != "options"
     ]
+    if own and own[0].kind is inspect.Parameter.VAR_POSITIONAL and own[0].name == "words":
+        # The words of `exec` may begin with what to do.
+        own.insert(0, inspect.Parameter("action", inspect.Parameter.POSITIONAL_ONLY, default=None, annotation=_ACTIONS))
+    return _stand_in(own, function.__doc__ or "")
+
+
+def _stand_in(own: list[inspect.Parameter], doc: str) -> Callable[..., Any]:
+    """A function with these parameters and the global options. It is never called."""
     shared = [
         inspect.Parameter(
             f"global_{field}",
@@ -67,7 +81,7 @@ def _with_globals(target: str) -> Callable[..., Any]:
     def stand_in() -> None:
         """Never called."""
 
-    stand_in.__doc__ = function.__doc__
+    stand_in.__doc__ = doc
     parameters = [*own, *shared]
     stand_in.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess] - `inspect` reads it
     stand_in.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

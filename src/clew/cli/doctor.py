@@ -115,14 +115,20 @@ def render_doctor(report: dict[str, Any], console: Console) -> None:
     line()
     checks: list[dict[str, Any]] = report["checks"]
     width = max(len(check["name"]) for check in checks)
+
+    def entry(head: Text, message: str, style: str = "") -> None:
+        """A line whose rest hangs below its beginning on a terminal; elsewhere it stays one line."""
+        text = Text(terminal.clean(message), style)
+        room = max(console.width - len(head), 20)
+        for number, piece in enumerate(text.wrap(console, room) if console.is_terminal else [text]):
+            piece.rstrip()
+            line((head if number == 0 else Text(" " * len(head))) + piece)
+
     for check in checks:
         mark, colour = _MARKS[check["status"]]
-        text = Text(f"{mark} ", style=colour)
-        text.append(f"{check['name']:<{width}}  ", style="bold")
-        text.append(terminal.clean(check["message"]), style="")
-        line(text)
+        entry(Text.assemble((mark, colour), " ", (f"{check['name']:<{width}}", "bold"), "  "), check["message"])
         if check["hint"]:
-            line(Text(f"  {'':<{width}}  {terminal.clean(check['hint'])}", style="dim"))
+            entry(Text(" " * (width + 4)), check["hint"], "dim")
     line()
     line(Text("To use these threads from other programs:", style="bold"))
     snippets: list[dict[str, str]] = report["registration"]

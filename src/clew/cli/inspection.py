@@ -15,7 +15,7 @@ __all__ = ["inspect"]
 
 
 def inspect(
-    reference: str | None = None,
+    thread: str | None = None,
     /,
     *,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
@@ -26,18 +26,18 @@ def inspect(
 
     Parameters
     ----------
-    reference
+    thread
         The id of one thread.
     all_
         All threads of the home.
     jsonl
         One JSON object per line; that is how it is printed in any case.
     """
-    if (reference is None) is not all_:
+    if (thread is None) is not all_:
         raise UsageError("an id or --all is needed", "For example: clew inspect --all --jsonl")
     from clew.cli.inspect import inspect_home
     from clew.config import examine
 
     # A wrong configuration must not keep anybody from reading the files.
     config, _ = examine(os.environ, codex_home=options.codex_home, clew_home=options.clew_home)
-    return inspect_home(config.codex_home, reference, sys.stdout)
+    return inspect_home(config.codex_home, thread, sys.stdout)

@@ -23,7 +23,7 @@ _Switch = Parameter(negative="")
 
 
 async def fork(
-    reference: str,
+    thread: str,
     /,
     *,
     after_turn: str | None = None,
@@ -36,7 +36,7 @@ async def fork(
 
     Parameters
     ----------
-    reference
+    thread
         Id, beginning of an id, name, or last.
     after_turn
         The history up to and including this turn.
@@ -52,14 +52,14 @@ async def fork(
     from clew.cli.opening import load_config, open_home
 
     async with open_home(load_config(options), "clew fork") as threads:
-        new = await threads.fork(reference, after_turn=after_turn, before_turn=before_turn)
+        new = await threads.fork(thread, after_turn=after_turn, before_turn=before_turn)
         summary = await threads.rename(new, name) if name else await threads.summary(new)
     _tell([summary], f"{new}\n", json=json)
     return 0
 
 
 async def rename(
-    reference: str,
+    thread: str,
     name: str | None = None,
     /,
     *,
@@ -71,7 +71,7 @@ async def rename(
 
     Parameters
     ----------
-    reference
+    thread
         Id, beginning of an id, name, or last.
     name
         The new name.
@@ -85,36 +85,36 @@ async def rename(
     from clew.cli.opening import load_config, open_home
 
     async with open_home(load_config(options), "clew rename") as threads:
-        summary = await threads.rename(reference, name)
+        summary = await threads.rename(thread, name)
     said = f"{summary.id} is called {terminal.one_line(name)}\n" if name else f"{summary.id} has no name any more\n"
     _tell([summary], said, json=json)
     return 0
 
 
-async def archive(*references: str, json: Annotated[bool, _Switch] = False, options: Options) -> int:
+async def archive(*thread: str, json: Annotated[bool, _Switch] = False, options: Options) -> int:
     """Archive threads.
 
     Parameters
     ----------
-    references
+    thread
         Ids, beginnings of ids, or names.
     json
         As JSON.
     """
-    return await _each(references, lambda threads: threads.archive, "archived", json=json, options=options)
+    return await _each(thread, lambda threads: threads.archive, "archived", json=json, options=options)
 
 
-async def unarchive(*references: str, json: Annotated[bool, _Switch] = False, options: Options) -> int:
+async def unarchive(*thread: str, json: Annotated[bool, _Switch] = False, options: Options) -> int:
     """Unarchive threads.
 
     Parameters
     ----------
-    references
+    thread
         Ids, beginnings of ids, or names.
     json
         As JSON.
     """
-    return await _each(references, lambda threads: threads.unarchive, "unarchived", json=json, options=options)
+    return await _each(thread, lambda threads: threads.unarchive, "unarchived", json=json, options=options)
 
 
 async def _each(

@@ -38,6 +38,7 @@ def application(resolve: Callable[[str], Callable[..., Any] | str] = str) -> cyc
         version_flags=(),
         # The descriptions say what holds without an option, where that is not plain.
         default_parameter=cyclopts.Parameter(show_default=False),
+        group_parameters=cyclopts.Group("Options"),
     )
     groups = {title: cyclopts.Group(title, sort_key=position) for position, title in enumerate(GROUPS)}
     app["--help"].show = False
@@ -92,9 +93,14 @@ def _epilogue(command: Command) -> str:
 
 
 def _help_console() -> Any:
+    from rich.theme import Theme
+
     from clew.cli.terminal import console
 
-    return console(sys.stdout)
+    out = console(sys.stdout)
+    # The grey that is usual here cannot be read on a light ground where there are 16 colours.
+    out.push_theme(Theme({"cyclopts.choices": "dim", "cyclopts.default": "dim", "cyclopts.env_var": "dim"}))
+    return out
 
 
 def _usage(wrong: cyclopts.CycloptsError, arguments: Sequence[str]) -> UsageError:

@@ -31,7 +31,7 @@ _OUTPUT_LINES = 12
 
 
 async def show(
-    reference: str,
+    thread: str,
     /,
     *,
     turns: int = 10,
@@ -43,7 +43,7 @@ async def show(
 
     Parameters
     ----------
-    reference
+    thread
         Id, beginning of an id (8 characters or more), name, or last.
     turns
         How many of the last turns (10); 0 for all of them.
@@ -60,7 +60,7 @@ async def show(
 
     config = load_config(options)
     async with open_home(config, "clew show") as threads:
-        summary = await threads.summary(reference)
+        summary = await threads.summary(thread)
         views, earlier = ([], False) if raw else await read_turns(threads, summary.id, turns)
     if raw:
         _copy(Path(summary.path), config.codex_home)

@@ -4,7 +4,7 @@ A `FailPoints` is passed to whoever takes such steps; one without actions costs 
 
     before_write  after_write  before_sync  after_sync        appending to a log
     after_create  before_folder_sync  after_folder_sync       a new name
-    before_link  after_link  after_rename  before_unlink      switching a file for another
+    before_link  after_rename  before_unlink                  switching a file for another
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ FAIL_POINTS = frozenset(
     {
         "after_create",
         "after_folder_sync",
-        "after_link",
         "after_rename",
         "after_sync",
         "after_write",
