@@ -213,7 +213,7 @@ def test_a_seeded_crash_keeps_any_part_but_all_that_was_synced() -> None:
         assert data[:100] == b"s" * 100
         assert set(data[100:]) <= {0, ord("u")}
         seen.add(data)
-    assert len(seen) == 4
+    assert len(seen) > 4, "torn at blocks and at other bytes"
 
 
 def test_a_failed_sync_is_not_made_good_by_a_second_one() -> None:

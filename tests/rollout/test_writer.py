@@ -290,8 +290,8 @@ def test_a_sync_that_fails_twice_is_told_and_the_next_one_starts_over() -> None:
 def test_a_folder_that_cannot_be_synced_is_told_and_tried_again() -> None:
     fs = MemoryFileSystem()
     log = writer(fs)
-    fs.fail("sync_folder")
     log.append([meta(), line(1)])
+    fs.fail("sync_folder")
     with pytest.raises(SyncFailed):
         log.sync()
     log.sync()

@@ -1,4 +1,7 @@
-"""Appending to one log: whole lines, earlier bytes never touched, nothing acknowledged that could still be lost."""
+"""Appending to one log: whole lines, earlier bytes never touched, nothing acknowledged that could still be lost.
+
+A new log appears under its name with its first lines in it, or not at all: they are written and synced beside it first.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,11 @@ import msgspec
 from clew.clock import Clock, utc_stamp
 from clew.errors import DiskFull, LogReplaced, SyncFailed
 from clew.rollout.chain import Head, parse_head
+from clew.rollout.durable import Doubt, KnownDurable
 from clew.rollout.envelope import Line, Record, Skipped, encode_line, freeze_line
 from clew.rollout.failpoints import FailPoints
-from clew.rollout.filesystem import File, FileSystem
+from clew.rollout.filesystem import File, FileIdentity, FileSystem
+from clew.rollout.leftovers import CREATING, new_beside, remove_old
 from clew.rollout.scan import UNREADABLE, scan_back, scan_forward
 from clew.rollout.source import PlainSource
 
@@ -57,18 +62,29 @@ class LogWriter:
 
     The file is opened, or made with its folders, when the first lines are written. Every error leaves the lines that
     were not written in `pending`; they go out before those of the next call. `create` False: the file must be there.
+    `known` is shared by the writers of a process that follow each other.
     """
 
     def __init__(
-        self, fs: FileSystem, path: Path, clock: Clock, fail: FailPoints | None = None, *, create: bool = True
+        self,
+        fs: FileSystem,
+        path: Path,
+        clock: Clock,
+        fail: FailPoints | None = None,
+        *,
+        create: bool = True,
+        known: KnownDurable | None = None,
     ) -> None:
         self._fs = fs
         self._clock = clock
         self._fail = fail or FailPoints()
         self._create = create
+        self._known = known or KnownDurable()
         self._file: File | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: FileIdentity | None = None
+        self._born: tuple[FileIdentity, int] | None = None  # a file that may have its name, and how many lines it holds
         self._name_durable = True
+        self._vouched = True  # what the file held before us is known to be durable
         self._paginated = False
         self._next_ordinal = 0
         self._size = 0
@@ -112,7 +128,12 @@ class LogWriter:
         if not self._staged:
             return self._size
         file = self._open()
+        if file is None:
+            self._begin()
+            return self._size
         self._check_same(file)
+        if not self._staged:
+            return self._size
         self._encode_staged()
         # A line that is there in part is continued; what somebody else left without its end is not.
         lead = b"\n" if self._needs_newline and not self._begun else b""
@@ -139,20 +160,8 @@ class LogWriter:
         write: the file is opened anew, what is not known to be durable is written once more at its place, and that is
         synced. Raises `SyncFailed` (or `DiskFull`) when this fails too.
         """
-        if not self._unsynced and self._name_durable:
-            return
-        file = self._file
-        if file is None or self._doubtful:
-            self._write_again(None)
-        else:
-            try:
-                self._fail.hit("before_sync")
-                file.sync()
-                self._fail.hit("after_sync")
-            except OSError as error:
-                self._write_again(error)
-        self._durable = self._size
-        self._unsynced.clear()
+        if self._unsynced or self._doubtful or not self._vouched:
+            self._sync_content()
         self._sync_name()
 
     def close(self) -> None:
@@ -161,11 +170,14 @@ class LogWriter:
             if self._file is not None or self._doubtful:
                 self.sync()
         finally:
+            if self._doubtful and self._identity is not None:
+                self._known.note_doubt(self._identity, Doubt(self._durable, bytes(self._unsynced)))
             self._drop_file()
 
     # -- opening ------------------------------------------------------------------------------------------------------
 
-    def _open(self) -> File:
+    def _open(self) -> File | None:
+        """None: there is no file yet."""
         if self._doubtful:
             self._write_again(None)
         if self._file is not None:
@@ -175,14 +187,14 @@ class LogWriter:
         if file is None:
             if known:
                 raise LogReplaced(self.path)
-            file = self._make()
+            return None
         try:
-            if known and (file.identity() != self._identity or file.size() < self._size):
+            identity = file.identity()
+            if known and (identity != self._identity or file.size() < self._size):
                 raise LogReplaced(self.path)
             if not known:
-                # What others left unsynced is theirs.
-                self._durable = self._look(file)
-            self._identity = file.identity()
+                self._take_up(file, identity)
+            self._identity = identity
         except OSError as error:
             file.close()
             raise self._refused(error) from error
@@ -190,7 +202,29 @@ class LogWriter:
             file.close()
             raise
         self._file = file
-        return file
+        if self._doubtful:
+            self._write_again(None)
+        return self._file
+
+    def _take_up(self, file: File, identity: FileIdentity) -> None:
+        """Go on in a file that is there. Whoever made it may not have got to making its name durable, nor whoever wrote
+        last his lines."""
+        self._durable = self._look(file)
+        self._name_durable = False
+        self._vouched = self._durable in (0, self._known.size(identity))
+        if self._born is not None and identity == self._born[0]:
+            # Ours after all: its name was given although the disk said it was not.
+            self._vouched = True
+            del self._staged[: self._born[1]]
+            return
+        doubt = self._known.take_doubt(identity)
+        if doubt is None:
+            return
+        now = file.read_at(doubt.offset, self._size - doubt.offset)
+        if doubt.fits(now):
+            self._durable = doubt.offset
+            self._unsynced[:] = doubt.data + now[len(doubt.data) :]
+            self._doubtful = self._vouched = True
 
     def _open_existing(self) -> File | None:
         try:
@@ -202,19 +236,71 @@ class LogWriter:
         except OSError as error:
             raise self._refused(error) from error
 
-    def _make(self) -> File:
+    def _begin(self) -> None:
+        """Make the log with everything pending in it. Its name appears when all of it is durable."""
+        head = _head_of(self._staged[0].frozen)
+        self._paginated = head.history_mode == "paginated"
+        self._next_ordinal = _first_ordinal(head)
+        self._forget_bytes()
+        self._encode_staged()
+        data = b"".join(staged.data for staged in self._staged)
         try:
             self._fs.make_folder(self.path.parent)
-            file = self._fs.open_append(self.path, exclusive=True)
+            file = new_beside(self._fs, self.path, CREATING, os.getpid())
         except OSError as error:
             raise self._refused(error) from error
-        self._name_durable = False
         try:
             self._fail.hit("after_create")
+            self._fail.hit("before_write")
+            file.write(data)
+            self._fail.hit("after_write")
+            self._fail.hit("before_sync")
+            file.sync()
+            self._fail.hit("after_sync")
+            self._fail.hit("before_link")
+            identity = file.identity()
+            self._born = identity, len(self._staged)
+            self._give_name(file, identity)
+            self._fail.hit("after_rename")
+        except FileExistsError as error:
+            self._give_up(file)
+            raise LogReplaced(self.path) from error
+        except OSError as error:
+            self._give_up(file)
+            raise self._refused(error) from error
         except BaseException:
             file.close()
             raise
-        return file
+        self._file, self._identity = file, identity
+        self._name_durable, self._vouched = False, True
+        self._size = self._durable = len(data)
+        self._needs_newline = False
+        self._staged.clear()
+        remove_old(self._fs, self.path.parent, CREATING, self._clock.now())
+
+    def _give_name(self, file: File, identity: FileIdentity) -> None:
+        try:
+            self._fs.rename(file.path, self.path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A rename has several steps; what counts is whether the name is there.
+            if self._fs.stat(self.path).identity != identity:
+                raise
+
+    def _give_up(self, file: File) -> None:
+        """The file beside it is of no use; the lines are kept for another try."""
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(OSError):
+            self._fs.unlink(file.path)
+        self._forget_bytes()
+
+    def _forget_bytes(self) -> None:
+        """Have what is pending numbered and stamped anew."""
+        self._begun = 0
+        for staged in self._staged:
+            staged.data = b""
 
     def _look(self, file: File) -> int:
         """Learn size, last byte and numbering from what is in the file; gives the size."""
@@ -270,9 +356,7 @@ class LogWriter:
                 # ours that was cut short is written anew.
                 self._unsynced += file.read_at(self._size, size - self._size)
                 self._look(file)
-                self._begun = 0
-                for staged in self._staged:
-                    staged.data = b""
+                self._forget_bytes()
         except FileNotFoundError:
             now, size = None, 0
         except OSError as error:
@@ -300,6 +384,24 @@ class LogWriter:
             arrived -= len(self._staged.pop(0).data)
         self._begun = arrived
 
+    def _sync_content(self) -> None:
+        file = self._file
+        if file is None or self._doubtful:
+            self._write_again(None)
+            return
+        try:
+            self._fail.hit("before_sync")
+            file.sync()
+            self._fail.hit("after_sync")
+        except OSError as error:
+            if not self._vouched:
+                # What others left unsynced may be gone now, and we have no copy of it: told, once.
+                self._vouched, self._doubtful = True, True
+                raise self._refused(error) from error
+            self._write_again(error)
+        else:
+            self._settled()
+
     def _write_again(self, cause: OSError | None) -> None:
         """Open anew and write the part that is not known to be durable once more, at its own place, and sync it."""
         self._doubtful = True
@@ -326,16 +428,23 @@ class LogWriter:
             self._file = self._fs.open_append(self.path, create=False)
         except OSError as error:
             raise self._refused(error) from error
+        self._doubtful = False
+        self._settled()
+
+    def _settled(self) -> None:
+        """Everything written is durable."""
         self._durable = self._size
         self._unsynced.clear()
-        self._doubtful = False
+        self._vouched = True
+        if self._identity is not None:
+            self._known.note_size(self._identity, self._size)
 
     def _sync_name(self) -> None:
         if self._name_durable:
             return
         try:
             self._fail.hit("before_folder_sync")
-            self._fs.sync_folder(self.path.parent)
+            self._known.sync_names(self._fs, self.path.parent, self._clock.now())
             self._fail.hit("after_folder_sync")
         except OSError as error:
             raise self._refused(error) from error

@@ -22,6 +22,7 @@ from clew.errors import (
     LogDamaged,
     Owner,
     StaleLease,
+    SyncFailed,
     ThreadArchived,
     ThreadBusy,
     ThreadNotFound,
@@ -46,6 +47,8 @@ from clew.rollout import (
     read_thread,
     read_thread_back,
 )
+from clew.rollout.durable import KnownDurable
+from clew.rollout.leftovers import UNPACKING, remove_dead
 from clew.store.branch import fork_lines
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
@@ -97,6 +100,7 @@ class LocalStore:
         self._ids = ids
         self._fail = fail or FailPoints()
         self._committer = GroupCommitter()
+        self._known = KnownDurable()
         self.catalog = HomeCatalog(self._home, clew_home, owner=owner, clock=clock, fail=self._fail)
 
     def close(self) -> None:
@@ -136,7 +140,7 @@ class LocalStore:
 
     def _lease_of(self, lock: WriterLock, create: bool) -> _LocalLease:
         path, existed = self._path_for(lock.thread_id, create)
-        writer = LogWriter(self._fs, path, self._clock, self._fail, create=not existed)
+        writer = LogWriter(self._fs, path, self._clock, self._fail, create=not existed, known=self._known)
         return _LocalLease(lock, writer, self._committer, existed=existed)
 
     async def _acquire(self, thread_id: str, owner: Owner, wait: float | None) -> WriterLock:
@@ -170,10 +174,10 @@ class LocalStore:
         except LogDamaged:
             if not create or len(files.segments) > 1:
                 raise
-            # The first lines did not arrive, and whoever wrote them may not have got to making the name durable.
-            self._fs.sync_folder(current.path.parent)
+            # The first lines did not arrive.
             return current.path, False
         if current.compressed:
+            remove_dead(self._fs, current.plain_path, UNPACKING, os.getpid())
             current = materialise(self._fs, current, fail=self._fail, process=os.getpid())
         return current.path, True
 
@@ -210,6 +214,7 @@ class LocalStore:
         source: str | None = None,
     ) -> None:
         files = await anyio.to_thread.run_sync(self._files, source_id)
+        await anyio.to_thread.run_sync(self._settle, files)
         lines = await anyio.to_thread.run_sync(
             lambda: fork_lines(
                 self._home,
@@ -224,9 +229,19 @@ class LocalStore:
                 ids=self._ids,
             )
         )
-        # A new id has no other writer, so no lock is needed; the file appears whole or with its first lines.
-        writer = LogWriter(self._fs, self._home.new_path(new_id, self._clock.now()), self._clock, self._fail)
+        # A new id has no other writer, so no lock is needed.
+        path = self._home.new_path(new_id, self._clock.now())
+        writer = LogWriter(self._fs, path, self._clock, self._fail, known=self._known)
         try:
             await self._committer.append(writer, lines)
         finally:
             await self._committer.close_writer(writer)
+
+    def _settle(self, files: ThreadFiles) -> None:
+        """Make durable what a fork is going to refer to: were its source's last lines lost, others would be written in
+        their place, and the fork would inherit those."""
+        for link in lineage(self._home, files.current).links:
+            try:
+                self._known.sync_whole(self._fs, link.file.path, self._clock.now())
+            except OSError as error:
+                raise SyncFailed(link.file.path, error.strerror or str(error)) from error

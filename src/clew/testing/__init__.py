@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from clew.testing.builders import ERAS, Call, Era, ThreadBuilder
     from clew.testing.conformance import CHECKS, Check, StoreUnderTest
     from clew.testing.directives import Directives
-    from clew.testing.disk import MemoryFileSystem
+    from clew.testing.disk import MemoryFileSystem, ProgramKilled
     from clew.testing.endpoint import Gate, Received, ScriptedEndpoint, Step, call, custom, say, think
     from clew.testing.homes import write_every_shape
     from clew.testing.memory import memory_home, memory_store
@@ -29,6 +29,7 @@ __all__ = [
     "Gate",
     "MemoryFileSystem",
     "OfflineModel",
+    "ProgramKilled",
     "Received",
     "ScriptedEndpoint",
     "Step",
@@ -47,7 +48,7 @@ _PLACES = {
     "builders": ("ERAS", "Call", "Era", "ThreadBuilder"),
     "conformance": ("CHECKS", "Check", "StoreUnderTest"),
     "directives": ("Directives",),
-    "disk": ("MemoryFileSystem",),
+    "disk": ("MemoryFileSystem", "ProgramKilled"),
     "endpoint": ("Gate", "Received", "ScriptedEndpoint", "Step", "call", "custom", "say", "think"),
     "homes": ("write_every_shape",),
     "memory": ("memory_home", "memory_store"),

@@ -1,9 +1,13 @@
 """A simulated disk: a `FileSystem` in memory with a page cache, that can lose power and fail at the n-th call.
 
-What was written but not synced, and names whose folder was not synced, are lost (or, with a seed, partly lost, torn in
-blocks) on `crash`. After a failed sync the unwritten pages count as clean, as on a real system: syncing again succeeds
-and saves nothing.
+What was written but not synced, and names whose folder was not synced, are lost (or, with a seed, partly lost, in
+another order than they were written, and torn) on `crash`. After a failed sync the unwritten pages count as clean, as
+on a real system: syncing again succeeds and saves nothing. `program` gives a view of the same disk as another program
+has it, which can be killed alone: what it wrote stays, its locks go.
 """
+
+# pyright: reportPrivateUsage=false
+# (An open file and its file system are two halves of one thing.)
 
 from __future__ import annotations
 
@@ -12,15 +16,21 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat
 
-__all__ = ["MemoryFileSystem"]
+__all__ = ["MemoryFileSystem", "ProgramKilled"]
 
 DEVICE = -1
 SECTOR = 512
+PAGE = 4096
+
+
+class ProgramKilled(Exception):
+    """What a killed program meets at every further step, so that it can do nothing more. No `OSError`: nobody handles
+    it."""
 
 
 class _Node:
@@ -28,32 +38,69 @@ class _Node:
         self.number = number
         self.durable = bytearray()
         self.cache = bytearray()
-        self.dirty: list[tuple[int, int]] = []
+        self.dirty: set[int] = set()
         self.mtime_ns = mtime_ns
         self.mode = 0o600
         self.holder: object | None = None
+        self.failures = 0
+        """Syncs that failed: every file that was open then is told once."""
+
+    def put(self, offset: int, data: bytes) -> None:
+        """Pages become dirty as wholes, so that a later write saves what stands beside it too."""
+        self.cache[offset : offset + len(data)] = data
+        self.dirty.update(range(offset // PAGE, (offset + len(data) - 1) // PAGE + 1))
 
     def write_back(self, start: int, end: int) -> None:
+        end = min(end, len(self.cache))
         if len(self.durable) < end:
             self.durable.extend(bytes(end - len(self.durable)))
         self.durable[start:end] = self.cache[start:end]
+
+    def sync(self) -> None:
+        for page in self.dirty:
+            self.write_back(page * PAGE, (page + 1) * PAGE)
+        self.dirty.clear()
+
+    def forget(self, *, dropped: bool) -> None:
+        """After a failed sync: the pages are no longer known as unwritten; with `dropped` they are no longer in memory
+        either, and readers see what the disk has."""
+        for page in self.dirty if dropped else ():
+            start, end = page * PAGE, min((page + 1) * PAGE, len(self.cache))
+            self.cache[start:end] = bytes(self.durable[start:end]).ljust(end - start, b"\0")
+        self.dirty.clear()
+
+    def lose_power(self, chance: random.Random | None) -> None:
+        dirty = sorted(self.dirty)
+        if dirty and chance is not None:
+            start, end = max(dirty[0] * PAGE, 0), min((dirty[-1] + 1) * PAGE, len(self.cache))
+            match chance.choice(("nothing", "everything", "blocks", "beginning")):
+                case "everything":
+                    self.sync()
+                case "beginning":
+                    fresh = len(self.durable) if start <= len(self.durable) <= end else start
+                    self.write_back(start, chance.randint(fresh, end))
+                case "blocks":
+                    for page in dirty:
+                        for at in range(page * PAGE, min((page + 1) * PAGE, len(self.cache)), SECTOR):
+                            if chance.random() < 0.5:
+                                self.write_back(at, at + SECTOR)
+                case _:
+                    pass
+        self.dirty.clear()
+        self.cache = bytearray(self.durable)
+        self.holder = None
 
 
 class _Folder:
     def __init__(self, number: int) -> None:
         self.number = number
+        self.mtime_ns = 0
         self.entries: dict[str, _Node | _Folder] = {}
         self.durable: dict[str, _Node | _Folder] = {}
-        self.unsynced: list[tuple[str, _Node | _Folder | None]] = []
 
-    def put(self, name: str, node: _Node | _Folder | None) -> None:
-        _apply(self.entries, name, node)
-        self.unsynced.append((name, node))
 
-    def sync(self) -> None:
-        for name, node in self.unsynced:
-            _apply(self.durable, name, node)
-        self.unsynced.clear()
+_Effect = tuple[_Folder, str, "_Node | _Folder | None"]
+"""A name in a folder and what it means from now on (None: it is gone)."""
 
 
 def _apply(entries: dict[str, _Node | _Folder], name: str, node: _Node | _Folder | None) -> None:
@@ -64,12 +111,13 @@ def _apply(entries: dict[str, _Node | _Folder], name: str, node: _Node | _Folder
 
 
 class _Trap:
-    def __init__(self, operation: str, at: int, times: int, error: int, written: int) -> None:
+    def __init__(self, operation: str, at: int, times: int, error: int, written: int, dropped: bool) -> None:
         self.operation = operation
         self.at = at
         self.times = times
         self.error = error
         self.written = written
+        self.dropped = dropped
         self.seen = 0
 
     def springs(self, operation: str) -> bool:
@@ -79,61 +127,184 @@ class _Trap:
         return self.at <= self.seen < self.at + self.times
 
 
-class MemoryFileSystem:
-    """The disk. `calls` counts operations by name (`open`, `read`, `write`, `sync`, `sync_folder`, `stat`, `scan`,
-    `rename`, `replace`, `link`, `unlink`, `make_folder`, `set_mtime`, `set_mode`); `free` limits the bytes that can
-    still be written (None: no limit); `now_ns` gives the time for modification times."""
+class _TrapError(OSError):
+    def __init__(self, trap: _Trap) -> None:
+        super().__init__(trap.error, os.strerror(trap.error))
+        self.trap = trap
 
-    def __init__(self, now_ns: Callable[[], int] | None = None) -> None:
-        self._lock = threading.RLock()
-        self._numbers = 1
-        self._root = _Folder(1)
-        self._epoch = 0
-        self._traps: list[_Trap] = []
-        self._ticks = 1_700_000_000_000_000_000
-        self._now_ns = now_ns or self._tick
+
+class _Disk:
+    """What all programs share."""
+
+    def __init__(self, now_ns: Callable[[], int] | None) -> None:
+        self.lock = threading.RLock()
+        self.root = _Folder(1)
+        self.unsynced: list[tuple[_Effect, ...]] = []
+        self.programs: list[_Program] = []
+        self.traps: list[_Trap] = []
+        self.sprung: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         self.free: int | None = None
+        self.now_ns = now_ns or self._tick
+        self._ticks = 1_700_000_000_000_000_000
+        self._numbers = 1
+
+    def number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _tick(self) -> int:
+        self._ticks += 1_000_000
+        return self._ticks
+
+    def change(self, *effects: _Effect) -> None:
+        """One step of names: it survives as a whole or not at all."""
+        for folder, name, node in effects:
+            _apply(folder.entries, name, node)
+            folder.mtime_ns = self.now_ns()
+        self.unsynced.append(effects)
+
+    def settle(self, changes: Sequence[tuple[_Effect, ...]]) -> None:
+        for effects in changes:
+            for folder, name, node in effects:
+                _apply(folder.durable, name, node)
+
+    def sync_folder(self, folder: _Folder) -> None:
+        mine = [effects for effects in self.unsynced if any(place is folder for place, _, _ in effects)]
+        self.settle(mine)
+        self.unsynced = [effects for effects in self.unsynced if effects not in mine]
+
+    def lose_power(self, chance: random.Random | None) -> None:
+        kept: Sequence[tuple[_Effect, ...]] = ()
+        if chance is not None:
+            # File systems with a journal keep a beginning of all changes; nobody promises more than any part of them.
+            if chance.random() < 0.5:
+                kept = self.unsynced[: chance.randint(0, len(self.unsynced))]
+            else:
+                kept = [effects for effects in self.unsynced if chance.random() < 0.5]
+        self.settle(kept)
+        self.unsynced.clear()
+        nodes: dict[int, _Node] = {}
+        folders = [self.root]
+        while folders:
+            folder = folders.pop()
+            folder.entries = dict(folder.durable)
+            for node in folder.entries.values():
+                if isinstance(node, _Folder):
+                    folders.append(node)
+                else:
+                    nodes[node.number] = node
+        for number in sorted(nodes):
+            nodes[number].lose_power(chance)
+
+
+class _Program:
+    def __init__(self) -> None:
+        self.alive = True
+        self.steps = 0
+        self.last_step: int | None = None
+        self.written = 0
+        self.files: list[_OpenFile] = []
+
+    def end(self) -> None:
+        self.alive = False
+        for file in self.files:
+            file.let_go()
+        self.files.clear()
+
+
+class MemoryFileSystem:
+    """The disk. `calls` counts operations by name (`open`, `read`, `write`, `sync`, `sync_folder`, `stat`, `scan`,
+    `rename`, `replace`, `link`, `unlink`, `make_folder`, `set_mtime`, `set_mode`, `lock`), `sprung` those that were
+    made to fail; `free` limits the bytes that can still be written (None: no limit); `now_ns` gives the time for
+    modification times."""
+
+    def __init__(self, now_ns: Callable[[], int] | None = None, *, _disk: _Disk | None = None) -> None:
+        self._disk = _disk or _Disk(now_ns)
+        self._program = _Program()
+        self._disk.programs.append(self._program)
+        self._main = _disk is None
+
+    @property
+    def calls(self) -> Counter[str]:
+        return self._disk.calls
+
+    @property
+    def sprung(self) -> Counter[str]:
+        return self._disk.sprung
+
+    @property
+    def free(self) -> int | None:
+        return self._disk.free
+
+    @free.setter
+    def free(self, bytes_left: int | None) -> None:
+        self._disk.free = bytes_left
 
     # -- faults -------------------------------------------------------------------------------------------------------
 
-    def fail(self, operation: str, *, at: int = 1, times: int = 1, error: int = errno.EIO, written: int = 0) -> None:
+    def fail(
+        self,
+        operation: str,
+        *,
+        at: int = 1,
+        times: int = 1,
+        error: int = errno.EIO,
+        written: int = 0,
+        dropped: bool = False,
+    ) -> None:
         """Let the `at`-th call of an operation from now on (`any`: of all of them), and the `times` - 1 behind it,
-        raise `OSError(error)`. A failing write lets `written` bytes arrive first."""
-        self._traps.append(_Trap(operation, at, times, error, written))
+        raise `OSError(error)`, whichever program makes them. A failing write lets `written` bytes arrive first; a
+        failing sync with `dropped` takes what was unwritten from the readers' sight too."""
+        self._disk.traps.append(_Trap(operation, at, times, error, written, dropped))
 
     def heal(self) -> None:
         """Forget all faults."""
-        self._traps.clear()
+        self._disk.traps.clear()
+
+    def program(self) -> MemoryFileSystem:
+        """The same disk as another program sees it, with a life of its own: see `kill`."""
+        return MemoryFileSystem(_disk=self._disk)
+
+    def kill(self) -> None:
+        """End this program: its locks are free, what it wrote stays, and whatever it tries raises `ProgramKilled`."""
+        with self._disk.lock:
+            self._program.end()
+
+    def kill_at(self, step: int, *, written: int = 0) -> None:
+        """Kill this program at its `step`-th operation from now on, before it is done; of a write, `written` bytes
+        still arrive."""
+        self._program.last_step = self._program.steps + step
+        self._program.written = written
+
+    @property
+    def alive(self) -> bool:
+        """Whether this program was not killed."""
+        return self._program.alive
+
+    @property
+    def steps(self) -> int:
+        """How many operations this program has begun."""
+        return self._program.steps
 
     def crash(self, seed: int | None = None) -> None:
-        """Lose power. Open files are dead, locks gone, everything unsynced is lost; with a seed, any part of it: names
-        up to some point of each folder's changes, content in any blocks of 512 bytes, zeros where one is missing."""
-        with self._lock:
-            self._epoch += 1
+        """Lose power. All programs are killed, everything unsynced is lost; with a seed, any part of it: some of the
+        names and renames, of each file its beginning up to some byte, or any of its blocks of 512 bytes (zeros where
+        one is missing). The disk itself can be used on; files that were open cannot."""
+        with self._disk.lock:
             chance = random.Random(seed) if seed is not None else None  # noqa: S311 - replayable, not secret
-            nodes: set[_Node] = set()
-            for folder in self._all_folders():
-                kept = 0 if chance is None else chance.randint(0, len(folder.unsynced))
-                nodes.update(node for node in folder.entries.values() if isinstance(node, _Node))
-                for name, node in folder.unsynced[:kept]:
-                    _apply(folder.durable, name, node)
-                nodes.update(node for node in folder.durable.values() if isinstance(node, _Node))
-                folder.unsynced.clear()
-                folder.entries = dict(folder.durable)
-            for node in sorted(nodes, key=lambda node: node.number):
-                for start, end in node.dirty if chance is not None else ():
-                    for at in range(start, end, SECTOR):
-                        if chance is not None and chance.random() < 0.5:
-                            node.write_back(at, min(at + SECTOR, end))
-                node.dirty.clear()
-                node.cache = bytearray(node.durable)
-                node.holder = None
+            for program in self._disk.programs:
+                program.end()
+            self._disk.programs.clear()
+            if self._main:
+                self._program = _Program()
+                self._disk.programs.append(self._program)
+            self._disk.lose_power(chance)
 
     # -- the contract -------------------------------------------------------------------------------------------------
 
     def open_append(self, path: Path, *, create: bool = True, exclusive: bool = False) -> File:
-        with self._lock:
+        with self._disk.lock:
             self._call("open")
             folder = self._folder(path.parent)
             node = folder.entries.get(path.name)
@@ -144,30 +315,30 @@ class MemoryFileSystem:
             if node is None:
                 if not create and not exclusive:
                     raise _os_error(errno.ENOENT, path)
-                node = _Node(self._number(), self._now_ns())
-                folder.put(path.name, node)
-            return _OpenFile(self, path, node, appends=True)
+                node = _Node(self._disk.number(), self._disk.now_ns())
+                self._disk.change((folder, path.name, node))
+            return self._opened(path, node, appends=True)
 
     def open_read(self, path: Path) -> File:
-        with self._lock:
+        with self._disk.lock:
             self._call("open")
-            return _OpenFile(self, path, self._node(path))
+            return self._opened(path, self._node(path))
 
     def open_update(self, path: Path) -> File:
-        with self._lock:
+        with self._disk.lock:
             self._call("open")
-            return _OpenFile(self, path, self._node(path), updates=True)
+            return self._opened(path, self._node(path), updates=True)
 
     def stat(self, path: Path) -> FileStat:
-        with self._lock:
+        with self._disk.lock:
             self._call("stat")
             found = self._at(path)
             if isinstance(found, _Folder):
-                return FileStat(0, 0, True, FileIdentity(DEVICE, found.number), 0o700)
+                return FileStat(0, found.mtime_ns, True, FileIdentity(DEVICE, found.number), 0o700)
             return FileStat(len(found.cache), found.mtime_ns, False, FileIdentity(DEVICE, found.number), found.mode)
 
     def scan(self, folder: Path, *, stats: bool = True) -> Sequence[Entry]:
-        with self._lock:
+        with self._disk.lock:
             self._call("scan")
             found: list[Entry] = []
             for name, node in self._folder(folder).entries.items():
@@ -178,56 +349,65 @@ class MemoryFileSystem:
             return found
 
     def make_folder(self, folder: Path) -> None:
-        with self._lock:
+        with self._disk.lock:
             self._call("make_folder")
-            at = self._root
+            at = self._disk.root
+            path = Path("/")
             for part in folder.parts[1:]:
                 node = at.entries.get(part)
                 if node is None:
-                    node = _Folder(self._number())
-                    at.put(part, node)
-                    at.sync()
+                    node = _Folder(self._disk.number())
+                    self._disk.change((at, part, node))
+                    self.sync_folder(path)
                 if not isinstance(node, _Folder):
                     raise _os_error(errno.ENOTDIR, folder)
-                at = node
+                at, path = node, path / part
 
     def sync_folder(self, folder: Path) -> None:
-        with self._lock:
+        with self._disk.lock:
             self._call("sync_folder")
-            self._folder(folder).sync()
+            self._disk.sync_folder(self._folder(folder))
 
     def rename(self, source: Path, target: Path) -> None:
-        with self._lock:
+        with self._disk.lock:
             self._call("rename")
-            self._move(source, target, over=False)
+            node = self._node(source)
+            into = self._folder(target.parent)
+            if target.name in into.entries:
+                raise _os_error(errno.EEXIST, target)
+            # Two steps, as on a real disk, where this is how a rename spares what is there.
+            self._disk.change((into, target.name, node))
+            self.unlink(source)
 
     def replace(self, source: Path, target: Path) -> None:
-        with self._lock:
+        with self._disk.lock:
             self._call("replace")
-            self._move(source, target, over=True)
+            node = self._node(source)
+            into, out = self._folder(target.parent), self._folder(source.parent)
+            self._disk.change((into, target.name, node), (out, source.name, None))
 
     def link(self, source: Path, target: Path) -> None:
-        with self._lock:
+        with self._disk.lock:
             self._call("link")
             node = self._node(source)
             folder = self._folder(target.parent)
             if target.name in folder.entries:
                 raise _os_error(errno.EEXIST, target)
-            folder.put(target.name, node)
+            self._disk.change((folder, target.name, node))
 
     def unlink(self, path: Path) -> None:
-        with self._lock:
+        with self._disk.lock:
             self._call("unlink")
             self._node(path)
-            self._folder(path.parent).put(path.name, None)
+            self._disk.change((self._folder(path.parent), path.name, None))
 
     def set_mtime(self, path: Path, mtime_ns: int) -> None:
-        with self._lock:
+        with self._disk.lock:
             self._call("set_mtime")
             self._node(path).mtime_ns = mtime_ns
 
     def set_mode(self, path: Path, mode: int) -> None:
-        with self._lock:
+        with self._disk.lock:
             self._call("set_mode")
             self._node(path).mode = mode
 
@@ -235,42 +415,61 @@ class MemoryFileSystem:
 
     def read_bytes(self, path: Path) -> bytes:
         """What a reader sees now."""
-        with self._lock:
+        with self._disk.lock:
             return bytes(self._node(path).cache)
 
+    def durable_bytes(self, path: Path) -> bytes:
+        """What of the file is certain to survive a loss of power, were its name to survive."""
+        with self._disk.lock:
+            return bytes(self._node(path).durable)
+
     def write_bytes(self, path: Path, data: bytes) -> None:
-        """Put a file there, folders and durability included, without counting calls."""
-        with self._lock:
-            calls, traps = self.calls.copy(), self._traps
-            self._traps = []
+        """Put a new file there, folders and durability included, without counting calls."""
+        with self._disk.lock, self._untouched():
             self.make_folder(path.parent)
-            node = _Node(self._number(), self._now_ns())
+            node = _Node(self._disk.number(), self._disk.now_ns())
             node.cache[:] = data
             node.durable[:] = data
             folder = self._folder(path.parent)
-            folder.put(path.name, node)
-            folder.sync()
-            self.calls, self._traps = calls, traps
+            self._disk.change((folder, path.name, node))
+            self._disk.sync_folder(folder)
+
+    def cut(self, path: Path, size: int) -> None:
+        """Shorten a file in its place, for good."""
+        with self._disk.lock:
+            node = self._node(path)
+            del node.cache[size:], node.durable[size:]
+            node.dirty = {page for page in node.dirty if page * PAGE < size}
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    def _untouched(self) -> _Untouched:
+        return _Untouched(self._disk)
+
     def _call(self, operation: str) -> None:
-        """Count a call and spring its trap; for writes, the number of bytes that still arrive comes with the error."""
-        self.calls[operation] += 1
-        for trap in self._traps:
+        """Count a call, die if it is time to, and spring its trap."""
+        program = self._program
+        if not program.alive:
+            raise ProgramKilled
+        program.steps += 1
+        if program.last_step is not None and program.steps >= program.last_step:
+            if operation == "write" and program.written:
+                return  # it ends when its bytes have arrived
+            program.end()
+            raise ProgramKilled
+        self._disk.calls[operation] += 1
+        for trap in self._disk.traps:
             if trap.springs(operation):
-                raise _TrapError(trap.error, trap.written)
+                self._disk.sprung[operation] += 1
+                raise _TrapError(trap)
 
-    def _tick(self) -> int:
-        self._ticks += 1_000_000
-        return self._ticks
-
-    def _number(self) -> int:
-        self._numbers += 1
-        return self._numbers
+    def _opened(self, path: Path, node: _Node, *, appends: bool = False, updates: bool = False) -> _OpenFile:
+        file = _OpenFile(self, path, node, appends=appends, updates=updates)
+        self._program.files.append(file)
+        return file
 
     def _at(self, path: Path) -> _Node | _Folder:
-        at: _Node | _Folder = self._root
+        at: _Node | _Folder = self._disk.root
         for part in path.parts[1:]:
             if not isinstance(at, _Folder):
                 raise _os_error(errno.ENOTDIR, path)
@@ -291,38 +490,33 @@ class MemoryFileSystem:
             raise _os_error(errno.ENOTDIR, path)
         return found
 
-    def _move(self, source: Path, target: Path, *, over: bool) -> None:
-        node = self._node(source)
-        into = self._folder(target.parent)
-        if target.name in into.entries and not over:
-            raise _os_error(errno.EEXIST, target)
-        into.put(target.name, node)
-        self._folder(source.parent).put(source.name, None)
 
-    def _all_folders(self, at: _Folder | None = None) -> Iterator[_Folder]:
-        at = at or self._root
-        yield at
-        for node in {id(node): node for node in (*at.entries.values(), *at.durable.values())}.values():
-            if isinstance(node, _Folder):
-                yield from self._all_folders(node)
+class _Untouched:
+    """No traps and no counting, for a while."""
 
+    def __init__(self, disk: _Disk) -> None:
+        self._disk = disk
 
-class _TrapError(OSError):
-    def __init__(self, error: int, written: int) -> None:
-        super().__init__(error, os.strerror(error))
-        self.written = written
+    def __enter__(self) -> None:
+        self._kept = self._disk.calls.copy(), self._disk.traps
+        self._disk.traps = []
+
+    def __exit__(self, *_: object) -> None:
+        self._disk.calls, self._disk.traps = self._kept
 
 
 class _OpenFile:
-    def __init__(
-        self, fs: MemoryFileSystem, path: Path, node: _Node, *, appends: bool = False, updates: bool = False
-    ) -> None:
+    """Belongs to the program that opened it."""
+
+    def __init__(self, fs: MemoryFileSystem, path: Path, node: _Node, *, appends: bool, updates: bool) -> None:
         self.path = path
         self._fs = fs
+        self._disk = fs._disk
+        self._program = fs._program
         self._node = node
+        self._failures = node.failures
         self._appends = appends
         self._updates = updates
-        self._epoch = fs._epoch  # pyright: ignore[reportPrivateUsage] - two halves of one thing
         self._closed = False
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -342,16 +536,19 @@ class _OpenFile:
             self._put(offset, data)
 
     def sync(self) -> None:
+        node = self._node
         with self._use():
             try:
-                self._fs._call("sync")  # pyright: ignore[reportPrivateUsage]
-            except OSError:
-                # The pages could not be written, and are no longer known as unwritten.
-                self._node.dirty.clear()
+                self._fs._call("sync")
+            except _TrapError as error:
+                node.forget(dropped=error.trap.dropped)
+                node.failures += 1
+                self._failures = node.failures
                 raise
-            for start, end in self._node.dirty:
-                self._node.write_back(start, end)
-            self._node.dirty.clear()
+            node.sync()
+            if self._failures != node.failures:
+                self._failures = node.failures
+                raise _os_error(errno.EIO, self.path)
 
     def size(self) -> int:
         with self._use():
@@ -362,7 +559,7 @@ class _OpenFile:
             return FileIdentity(DEVICE, self._node.number)
 
     def try_lock(self) -> bool:
-        with self._use():
+        with self._use("lock"):
             if self._node.holder not in (None, self):
                 return False
             self._node.holder = self
@@ -370,48 +567,59 @@ class _OpenFile:
 
     def unlock(self) -> None:
         with self._use():
-            if self._node.holder is self:
-                self._node.holder = None
+            self.let_go()
 
     def close(self) -> None:
-        with self._fs._lock:  # pyright: ignore[reportPrivateUsage]
+        with self._disk.lock:
             self._closed = True
-            if self._node.holder is self:
-                self._node.holder = None
+            self.let_go()
+            if self in self._program.files:
+                self._program.files.remove(self)
+
+    def let_go(self) -> None:
+        """Free the lock, if this file holds it."""
+        if self._node.holder is self:
+            self._node.holder = None
 
     def _put(self, offset: int, data: bytes) -> None:
-        fs, node = self._fs, self._node
+        disk, node, program = self._disk, self._node, self._program
+        error: OSError | None = None
         try:
-            fs._call("write")  # pyright: ignore[reportPrivateUsage]
-            error = None
-        except _TrapError as trap:
-            error = trap
-            data = data[: trap.written]
+            self._fs._call("write")
+        except _TrapError as trapped:
+            error = trapped
+            data = data[: trapped.trap.written]
+        dying = program.last_step is not None and program.steps >= program.last_step
+        if dying:
+            data = data[: program.written]
         grows = max(0, offset + len(data) - len(node.cache))
-        if fs.free is not None:
-            if grows > fs.free:
-                data = data[: len(data) - (grows - fs.free)]
-                grows = fs.free
+        if disk.free is not None:
+            if grows > disk.free:
+                data = data[: len(data) - (grows - disk.free)]
+                grows = disk.free
                 error = error or _os_error(errno.ENOSPC, self.path)
-            fs.free -= grows
+            disk.free -= grows
         if data:
-            node.cache[offset : offset + len(data)] = data
-            node.dirty.append((offset, offset + len(data)))
-            node.mtime_ns = fs._now_ns()  # pyright: ignore[reportPrivateUsage]
+            node.put(offset, data)
+            node.mtime_ns = disk.now_ns()
+        if dying:
+            program.end()
+            raise ProgramKilled
         if error is not None:
             raise error
 
     def _use(self, operation: str | None = None) -> threading.RLock:
         """The disk's lock, once it is certain that this file is still open."""
-        fs = self._fs
-        with fs._lock:  # pyright: ignore[reportPrivateUsage]
+        with self._disk.lock:
             if self._closed:
                 raise _os_error(errno.EBADF, self.path)
-            if self._epoch != fs._epoch:  # pyright: ignore[reportPrivateUsage]
-                raise _os_error(errno.EIO, self.path)
+            if not self._program.alive:
+                if self._fs._main:
+                    raise _os_error(errno.EIO, self.path)
+                raise ProgramKilled
             if operation is not None:
-                fs._call(operation)  # pyright: ignore[reportPrivateUsage]
-        return fs._lock  # pyright: ignore[reportPrivateUsage]
+                self._fs._call(operation)
+        return self._disk.lock
 
 
 def _os_error(number: int, path: Path) -> OSError:
