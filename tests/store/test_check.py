@@ -629,7 +629,7 @@ def test_recorded_homes_are_checked_without_an_error_of_ours(shared: Path) -> No
 
 
 def _line_count(home: Path) -> int:
-    files = [path for path in home.rglob("rollout-*.jsonl")]
+    files = list(home.rglob("rollout-*.jsonl"))
     return len(files[0].read_bytes().splitlines()) if len(files) == 1 else 0
 
 

@@ -155,8 +155,7 @@ class _Work:
             temporary = change.path.with_name(f"{change.path.name}.repair.{os.getpid()}.tmp")
             self._temporary.append(temporary)
             self._fs.make_folder(change.path.parent)
-            with contextlib.suppress(FileNotFoundError):
-                self._fs.unlink(temporary)  # of a process of this number that was killed
+            _drop_left(self._fs, change.path)
             after = _write_file(self._fs, temporary, change.write, self._fail)
             self._fs.set_mode(temporary, mode)
             if status is not None:
@@ -212,14 +211,14 @@ def undo(fs: FileSystem, clew_home: Path, reference: str, *, fail: FailPoints | 
     for kept in waiting:
         if kept.original is not None and _content(fs, folder / kept.original) != kept.before:
             raise Unsupported(f"undo of {backup.name}", f"its copy {folder / kept.original} is not what was kept")
+    for kept in backup.files:
+        _drop_left(fs, Path(kept.path))
     # The other way round: what was made first goes last, so that nothing is ever in no file at all.
     for kept in reversed(waiting):
         path = Path(kept.path)
         temporary = None
         if kept.original is not None:
             temporary = path.with_name(f"{path.name}.undo.{os.getpid()}.tmp")
-            with contextlib.suppress(FileNotFoundError):
-                fs.unlink(temporary)
             fs.make_folder(path.parent)
             with contextlib.closing(fs.open_read(folder / kept.original)) as source:
                 _write_file(fs, temporary, lambda put, source=source: _copy(source, put), fail)
@@ -302,6 +301,18 @@ def _switch(fs: FileSystem, kept: Kept, temporary: Path | None, fail: FailPoints
     with contextlib.suppress(FileNotFoundError):
         fs.sync_folder(path.parent)
     fail.hit("after_folder_sync")
+
+
+def _drop_left(fs: FileSystem, path: Path) -> None:
+    """Remove temporary files that a killed repair of this file left; whoever holds its lock is alone with it."""
+    try:
+        names = [entry.name for entry in fs.scan(path.parent, stats=False)]
+    except OSError:
+        return
+    for name in names:
+        if name.startswith((f"{path.name}.repair.", f"{path.name}.undo.")) and name.endswith(".tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                fs.unlink(path.with_name(name))
 
 
 def _write_file(fs: FileSystem, path: Path, write: Callable[[Sink], None], fail: FailPoints) -> Content:

@@ -209,7 +209,7 @@ class Repairs:
                 "drop-stale-locks": self._home.coordination_lock,
             }.get(repair)
             if shared is not None:
-                create = repair == "rebuild-names" and self._home.path.exists()
+                create = _there(self._fs, shared.parent)
                 if not stack.enter_context(held_lock(self._fs, shared, LOCK_SECONDS, create=create)):
                     raise ClewError(
                         f"another program holds {shared}", hint="Try again in a moment, or close that program."
@@ -241,6 +241,13 @@ def _known(name: str) -> Repair:
     if repair is None:
         raise BadRequest("repair", f"there is none called {name!r}; there are {', '.join(REPAIRS)}")
     return repair
+
+
+def _there(fs: FileSystem, folder: Path) -> bool:
+    try:
+        return fs.stat(folder).is_dir
+    except OSError:
+        return False
 
 
 def _kinds(findings: Iterable[Finding]) -> set[str]:

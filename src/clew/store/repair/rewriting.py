@@ -15,7 +15,7 @@ from clew.store.backups import Sink
 __all__ = ["copied", "numbered", "packed", "with_base"]
 
 BLOCK = 1 << 20
-_USUAL = re.compile(rb'(\s*\{"timestamp":"[^"\\]*",)(?:"ordinal":\d+,)?(?="type":)')
+_USUAL = re.compile(rb'(\s*\{"timestamp":"[^"\\]*",)(?:"ordinal":(\d+),)?(?="type":)')
 _START = "subagent_history_start_ordinal"
 
 Members = dict[str, msgspec.Raw]
@@ -67,7 +67,7 @@ def numbered(source: ByteSource, head: Head, put: Sink, start: int = 0, end: int
             continue
         if own is not None and line.type == "session_meta" and not described:
             raw, described = _with_payload(raw, {_START: msgspec.Raw(b"%d" % own)}), True
-        put(_with_ordinal(raw, ordinal if paginated else None))
+        put(_with_ordinal(raw, line.ordinal, ordinal if paginated else None))
         ordinal += 1
     copied(source, put, at, source.size() if end is None else end)
 
@@ -98,15 +98,18 @@ def _own_start(source: ByteSource, head: Head, start: int, end: int | None, firs
     return first + count if old is not None else None
 
 
-def _with_ordinal(raw: bytes, ordinal: int | None) -> bytes:
-    text = b'"ordinal":%d,' % ordinal if ordinal is not None else b""
+def _with_ordinal(raw: bytes, old: int | None, new: int | None) -> bytes:
+    """A line with another ordinal (None: without); `old` is the one that a reader sees, wherever it stands."""
+    if old == new:
+        return raw
     usual = _USUAL.match(raw)
-    if usual is not None:
+    if usual is not None and old == (int(usual[2]) if usual[2] else None):
+        text = b'"ordinal":%d,' % new if new is not None else b""
         return usual[1] + text + raw[usual.end() :]
     body, newline = _ended(raw)
     members = _members(body)
     written: Members = {}
-    number = msgspec.Raw(b"%d" % ordinal) if ordinal is not None else None
+    number = msgspec.Raw(b"%d" % new) if new is not None else None
     members.pop("ordinal", None)
     if number is not None and "timestamp" not in members:
         written["ordinal"] = number
