@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from clew.agent import Agent
 from clew.agent.model import ModelClient, Models, preload
-from clew.clock import Clock, SystemClock, utc_stamp
+from clew.clock import Clock, SystemClock
 from clew.config import OFFLINE, Config
 from clew.errors import Owner
 from clew.ids import IdSource, SystemIds
@@ -44,7 +44,7 @@ async def open_threads(
     clock = clock or SystemClock()
     ids = ids or SystemIds(clock)
     known = version("clew")
-    owner = Owner(program=program, pid=os.getpid(), host=socket.gethostname(), since=utc_stamp(clock.now()))
+    owner = Owner(program=program, pid=os.getpid(), host=socket.gethostname())
     store = LocalStore(
         fs or RealFileSystem(),
         config.codex_home,

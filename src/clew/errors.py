@@ -34,7 +34,7 @@ Each carries `message` (what happened, to which thread), `hint` (what the user c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = [
@@ -70,18 +70,38 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who holds a thread: `program` (a command name), `pid` on `host`, `since` (RFC 3339 UTC) where known."""
+    """Who holds a thread: `program` (a command name), `pid` on `host`, `since` (RFC 3339 UTC), the `turn` that runs, as
+    far as it is known. `seconds` is how long it had held it when this was found out; `endpoint` is the file in which it
+    can be asked for the thread, None when it cannot be asked."""
 
     program: str
     pid: int | None = None
     host: str | None = None
     since: str | None = None
+    turn: str | None = None
+    seconds: float | None = field(default=None, compare=False)
+    endpoint: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        text = self.program if self.pid is None else f"{self.program} (pid {self.pid})"
+        text = self.program
+        place = " on ".join(part for part in (f"pid {self.pid}" if self.pid else "", self.host or "") if part)
+        if place:
+            text += f" ({place})"
         if self.since:
             text += f" since {self.since}"
+        if self.turn:
+            text += f", at work on turn {self.turn}"
+            if self.seconds is not None:
+                text += f" for {_span(self.seconds)}"
         return text
+
+
+def _span(seconds: float) -> str:
+    """How long, as people say it."""
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    return f"{minutes} min" if hours < 1 else f"{hours} h {minutes % 60} min"
 
 
 class ClewError(Exception):
@@ -145,13 +165,18 @@ class ThreadArchived(ClewError):
 
 
 class ThreadBusy(ClewError):
+    """`owner` None: nobody knows who."""
+
     def __init__(self, thread_id: str, owner: Owner | None = None) -> None:
         holder = str(owner) if owner else "another program"
-        super().__init__(
-            f"thread {thread_id} is being written by {holder}",
-            hint="Wait for it to finish, or close it there.",
-            thread_id=thread_id,
-        )
+        look = f"`clew unlock {thread_id}`"
+        if owner is None:
+            hint = f"Wait for it to finish, or close it there; {look} tells more."
+        elif owner.endpoint is None:
+            hint = f"Close the thread there, or wait; {look} removes what a killed program left."
+        else:
+            hint = f"Wait until its turn ends, or close it there; `clew unlock {thread_id} --force` asks for it."
+        super().__init__(f"thread {thread_id} is being written by {holder}", hint=hint, thread_id=thread_id)
         self.owner = owner
 
 

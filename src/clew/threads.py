@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -272,7 +273,9 @@ class Threads:
             await turn.skip()
             return
         new = thread.fresh is not None
-        leasing = self._logs.lease(thread.id, self._owner, create=new, wait=self._busy_wait)
+        # Others that want the thread stand in a line by now, if there are any; this turn goes behind them.
+        owner = replace(self._owner, turn=turn.turn_id)
+        leasing = self._logs.lease(thread.id, owner, create=new, wait=self._busy_wait)
         lease = await _unless_stopped(leasing, turn, self._tell_holder)
         if lease is None:
             await turn.skip()
@@ -444,8 +447,8 @@ class Threads:
     async def archive(self, reference: str) -> ThreadSummary:
         """Raises `ThreadBusy` while a turn runs."""
         summary = await self.summary(reference)
-        if self.running(summary.id) is not None:
-            raise ThreadBusy(summary.id, self._owner)
+        if (turn := self.running(summary.id)) is not None:
+            raise ThreadBusy(summary.id, replace(self._owner, turn=turn.turn_id))
         self._loaded.pop(summary.id, None)
         return await anyio.to_thread.run_sync(self._catalog.archive, summary.id)
 

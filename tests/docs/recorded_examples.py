@@ -21,7 +21,7 @@ from clew.engine import Approver
 from clew.errors import Owner
 from clew.events import ApprovalRequest, Decision, TurnInput, Usage
 from clew.ids import uuid7_at
-from clew.rollout import Home, NameIndex, RealFileSystem, WriterLock
+from clew.rollout import Home, NameIndex, RealFileSystem, Waiting, WaitingLine, WriterLock
 from clew.settings import Overrides
 from clew.testing.builders import ThreadBuilder
 
@@ -115,10 +115,13 @@ def recorded(root: Path) -> dict[str, list[str]]:
     first = [thread_id.uuid7() for _ in range(2)][1]
     NameIndex(home).rename(first, "parser", StoppedClock())
     keep("names", (codex / "session_index.jsonl").read_bytes())
-    owner = Owner("clew mcp", 4711, "tower", "2026-07-01T12:00:00.000Z")
-    lock = WriterLock.acquire(home, clew, first, owner)
+    since, turn = "2026-07-01T12:00:00.000Z", thread_id.uuid7()
+    lock = WriterLock.acquire(home, clew, first, Owner("clew mcp", 4711, "tower", since, turn))
     try:
         keep("owner", (clew / "owners" / f"{first}.json").read_bytes())
+        line = WaitingLine(home.fs, clew, first)
+        line.write([Waiting("clew exec", 4712, "tower", since, ticket="5f0e1c22a98b41d7")])
+        keep("wanted", line.path.read_bytes())
     finally:
         lock.release()
     return out

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from lock_processes import FOREIGN
 
 from clew.errors import Owner, ThreadBusy
 from clew.ids import uuid7_at
@@ -21,26 +22,6 @@ from clew.testing.disk import MemoryFileSystem
 THREAD = uuid7_at(1_782_907_200_000, b"lock" * 3)
 ME = Owner("clew mcp", os.getpid(), socket.gethostname(), "2026-07-01T12:00:00.000Z")
 CLEW = Path("/home/clew")
-
-FOREIGN = """
-import fcntl, os, sys
-folder, thread = sys.argv[1:]
-os.makedirs(folder, exist_ok=True)
-gate = os.open(folder + "/.coordination.lock", os.O_RDWR | os.O_CREAT, 0o600)
-fcntl.flock(gate, fcntl.LOCK_EX)
-lock = os.open(f"{folder}/{thread}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    print("busy", flush=True)
-    sys.exit()
-os.close(gate)
-print("held", flush=True)
-sys.stdin.read()
-gate = os.open(folder + "/.coordination.lock", os.O_RDWR)
-fcntl.flock(gate, fcntl.LOCK_EX)
-os.unlink(f"{folder}/{thread}.lock")
-"""
 
 
 @pytest.fixture

@@ -302,7 +302,10 @@ async def test_a_turn_that_waits_says_for_whom(tmp_path: Path, monkeypatch: pyte
             waiting = one.run(thread, "second")
             async with waiting.events() as stream:
                 said = await anext(stream)
-        assert said == Notice(waiting.turn_id, "Waiting for two (pid 1), which holds the thread", "info")
+            holder = one.store.holder(thread.id)
+        assert holder is not None
+        assert str(holder).startswith("two (pid 1) since ")
+        assert said == Notice(waiting.turn_id, f"Waiting for {holder}, which holds the thread", "info")
         assert (await waiting.wait()).last_message == "re: second"
 
 
@@ -325,7 +328,7 @@ async def test_a_home_that_cannot_be_written_is_named_with_the_reason(tmp_path: 
     async with front(tmp_path, fs) as one:
         thread = await one.start()
         await one.say(thread, "first")
-        fs.fail("open_append", error=errno.EROFS)
+        fs.fail("open", times=100, error=errno.EROFS)
         with pytest.raises(HomeUnwritable, match="cannot be written: Read-only file system") as told:
             await one.say(thread, "second")
         assert told.value.thread_id == thread.id

@@ -18,11 +18,13 @@ from clew.rollout.failpoints import FailPoints
 from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat, FileSystem, RealFileSystem
 from clew.rollout.frames import materialise
 from clew.rollout.layout import Home, RolloutFile, ThreadFiles
-from clew.rollout.locks import WriterLock, acquire_waiting, lock_holder
+from clew.rollout.locks import WriterLock, acquire_waiting, clear_lock, lock_holder, lock_state
 from clew.rollout.name_index import NameIndex, NameRow, SavedSession, read_saved_sessions
 from clew.rollout.names import RolloutName, canonical_id
+from clew.rollout.owners import OwnerRecord, Standing, read_record
 from clew.rollout.scan import scan_back, scan_forward
 from clew.rollout.source import ByteSource, MemorySource, open_source
+from clew.rollout.waiting import Place, Waiting, WaitingLine
 from clew.rollout.writer import LogWriter
 
 __all__ = [
@@ -45,27 +47,35 @@ __all__ = [
     "MemorySource",
     "NameIndex",
     "NameRow",
+    "OwnerRecord",
+    "Place",
     "RealFileSystem",
     "Record",
     "RolloutFile",
     "RolloutName",
     "SavedSession",
     "Skipped",
+    "Standing",
     "ThreadFiles",
+    "Waiting",
+    "WaitingLine",
     "WriterLock",
     "acquire_waiting",
     "canonical_id",
+    "clear_lock",
     "decode_line",
     "encode_line",
     "freeze_line",
     "lineage",
     "lock_holder",
+    "lock_state",
     "materialise",
     "open_source",
     "parse_head",
     "payload_kind",
     "peek_type",
     "read_head",
+    "read_record",
     "read_saved_sessions",
     "read_thread",
     "read_thread_back",

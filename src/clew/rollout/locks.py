@@ -8,33 +8,27 @@ the first go. To give it back: hold the coordination lock, remove the file, clos
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import time
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from clew.errors import Owner, ThreadBusy
 from clew.rollout.filesystem import File, FileIdentity, FileSystem
 from clew.rollout.layout import Home
-from clew.rollout.names import canonical_id
+from clew.rollout.owners import lock_holder, owners_folder, record_path, recorded_holder, write_record
+from clew.rollout.waiting import Place, WaitingLine
 
-__all__ = ["WriterLock", "acquire_waiting", "lock_holder"]
+__all__ = ["WriterLock", "acquire_waiting", "clear_lock", "lock_holder", "lock_state"]
 
 COORDINATION_SECONDS = 5.0
-POLL_FIRST, POLL_LAST = 0.005, 0.25
+POLL_FIRST, POLL_NEXT, POLL_LAST = 0.005, 0.05, 0.25
+"""Seconds between two looks at a held thread: at first, for whoever is next in the line, and at most."""
+
 NAMELESS_SECONDS = 1.0
 """How long a holder may be without an owner record before it counts as foreign: clew writes it at once."""
-
-
-class _Record(msgspec.Struct):
-    program: str
-    pid: int | None = None
-    host: str | None = None
-    since: str | None = None
 
 
 class WriterLock:
@@ -47,13 +41,17 @@ class WriterLock:
         self._record = record
 
     @classmethod
-    def acquire(cls, home: Home, clew_home: Path, thread_id: str, owner: Owner) -> WriterLock:
+    def acquire(
+        cls, home: Home, clew_home: Path, thread_id: str, owner: Owner, place: Place | None = None
+    ) -> WriterLock:
         """Take the lock at once or raise `ThreadBusy`, which names the holder where it can be known.
 
-        Blocks for at most a few seconds while another program passes the coordination lock.
+        With a `place`, others that wait go first, and it stands in their line afterwards; without one, who waits does
+        not count. Blocks for at most a few seconds while another program passes the coordination lock.
         """
         path = home.thread_lock(thread_id)
         thread_id = path.stem
+        line = WaitingLine(home.fs, clew_home, thread_id)
         home.fs.make_folder(home.lock_folder)
         with _coordination(home) as passed:
             if not passed:
@@ -62,14 +60,22 @@ class WriterLock:
                 file = home.fs.open_append(path)
                 if not file.try_lock():
                     file.close()
+                    if place is not None:
+                        place.busy()
+                        place.wait(line)
                     raise ThreadBusy(thread_id, lock_holder(home, clew_home, thread_id))
                 if _identity(home.fs, path) == file.identity():
                     break
                 # The name was given to another file between opening and locking: that one counts.
                 file.close()
-            lock = cls(home, thread_id, file, _record_path(clew_home, thread_id))
+            lock = cls(home, thread_id, file, record_path(clew_home, thread_id))
             try:
-                lock._write_record(owner)
+                if place is not None and not place.may_go(line):
+                    place.wait(line)
+                    raise ThreadBusy(thread_id, place.promised)
+                write_record(home.fs, clew_home, thread_id, owner, line.path)
+                if place is not None:
+                    place.leave(line)
             except BaseException:
                 lock._let_go()
                 raise
@@ -103,20 +109,6 @@ class WriterLock:
         finally:
             file.close()
 
-    def _write_record(self, owner: Owner) -> None:
-        fs = self._home.fs
-        fs.make_folder(self._record.parent)
-        temporary = self._record.with_suffix(f".{os.getpid()}.tmp")
-        with contextlib.suppress(FileNotFoundError):
-            fs.unlink(temporary)
-        file = fs.open_append(temporary, exclusive=True)
-        try:
-            record = _Record(owner.program, owner.pid, owner.host, owner.since)
-            file.write(msgspec.json.encode(record) + b"\n")
-        finally:
-            file.close()
-        fs.replace(temporary, self._record)
-
 
 async def acquire_waiting(
     home: Home,
@@ -126,70 +118,119 @@ async def acquire_waiting(
     *,
     wait: float | None = 0.0,
     poll: float = POLL_LAST,
+    foreign: float = 0.0,
 ) -> WriterLock:
     """`WriterLock.acquire`, asked again for up to `wait` seconds, at growing intervals up to `poll` seconds.
 
-    `wait` None: for as long as the holder is a clew (has a true owner record). Raises `ThreadBusy`.
+    `wait` None: for as long as the holder is a clew (has a true owner record), and up to `foreign` seconds (one at
+    least) while it is another program. Those who wait stand in a line and are served in the order in which they came.
+    Raises `ThreadBusy`.
     """
+    place = None if wait is not None and wait <= 0 else Place(owner)
     deadline = None if wait is None else anyio.current_time() + wait
     nameless_since: float | None = None
     pause = min(POLL_FIRST, poll)
-    while True:
-        try:
-            return await anyio.to_thread.run_sync(WriterLock.acquire, home, clew_home, thread_id, owner)
-        except ThreadBusy:
-            now = anyio.current_time()
-            if deadline is not None and now >= deadline:
-                raise
-            if deadline is None:
-                if await anyio.to_thread.run_sync(_recorded_holder, home, clew_home, thread_id) is not None:
-                    nameless_since = None
-                elif nameless_since is None:
-                    nameless_since = now
-                elif now - nameless_since >= NAMELESS_SECONDS:
+    try:
+        while True:
+            try:
+                return await anyio.to_thread.run_sync(WriterLock.acquire, home, clew_home, thread_id, owner, place)
+            except ThreadBusy:
+                now = anyio.current_time()
+                if place is None or (deadline is not None and now >= deadline):
                     raise
-        await anyio.sleep(pause if deadline is None else max(0.0, min(pause, deadline - anyio.current_time())))
-        pause = min(pause * 2, poll)
-
-
-def lock_holder(home: Home, clew_home: Path, thread_id: str) -> Owner | None:
-    """Who holds a thread's lock now: by its owner record if that is true, else as the system knows it; None: unknown,
-    or nobody."""
-    if _identity(home.fs, home.thread_lock(thread_id)) is None:
-        return None  # a record may be left over; its process may have ended, and another have its number
-    recorded = _recorded_holder(home, clew_home, thread_id)
-    if recorded is not None:
-        return recorded
-    pid = _holding_process(home, thread_id)
-    return None if pid is None else Owner(_program(pid), pid, socket.gethostname())
-
-
-def _recorded_holder(home: Home, clew_home: Path, thread_id: str) -> Owner | None:
-    """The owner record, if it can be true: a living process of this host, and no other is known to hold the lock."""
-    try:
-        file = home.fs.open_read(_record_path(clew_home, thread_id))
-    except OSError:
-        return None
-    try:
-        record = msgspec.json.decode(file.read_at(0, 65536), type=_Record)
-    except (OSError, msgspec.DecodeError, ValueError):
-        return None
+                if deadline is None:
+                    if place.promised is not None or await _held_by_clew(home, clew_home, thread_id):
+                        nameless_since = None
+                    elif nameless_since is None:
+                        nameless_since = now
+                    elif now - nameless_since >= max(foreign, NAMELESS_SECONDS):
+                        raise
+            await anyio.sleep(pause if deadline is None else max(0.0, min(pause, deadline - anyio.current_time())))
+            pause = min(pause * 2, poll if place.ahead else min(poll, POLL_NEXT))
     finally:
-        file.close()
-    if record.host not in (None, socket.gethostname()):
-        # Another machine on a shared disk: nothing more can be known from here.
-        return Owner(record.program, record.pid, record.host, record.since)
-    holding = _holding_process(home, thread_id)
-    if record.pid is not None and (holding not in (None, record.pid) or not _alive(record.pid)):
+        if place is not None and place.taken:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(_leave, home, clew_home, thread_id, place)
+
+
+async def _held_by_clew(home: Home, clew_home: Path, thread_id: str) -> bool:
+    return await anyio.to_thread.run_sync(recorded_holder, home, clew_home, thread_id) is not None
+
+
+def _leave(home: Home, clew_home: Path, thread_id: str, place: Place) -> None:
+    # An entry that stays is passed over by the others, so this must not hide why the waiting ended.
+    with contextlib.suppress(OSError), _coordination(home) as passed:
+        if passed:
+            place.leave(WaitingLine(home.fs, clew_home, thread_id))
+
+
+def lock_state(home: Home, thread_id: str) -> Literal["none", "left", "held"]:
+    """Whether somebody holds a thread's lock (`held`), or its file only lies there (`left`), or not even that.
+
+    It is tried under the coordination lock, so that nobody who takes locks by the rules fails meanwhile. A coordination
+    lock that cannot be had counts as `held`.
+    """
+    path = home.thread_lock(thread_id)
+    if _identity(home.fs, path) is None:
+        return "none"
+    with _coordination(home) as passed:
+        file = _taken_unheld(home, path) if passed else None
+        if file is not None:
+            file.close()
+            return "left"
+        return "held" if not passed or _identity(home.fs, path) is not None else "none"
+
+
+def clear_lock(home: Home, clew_home: Path, thread_id: str) -> list[Path] | None:
+    """Remove what a killed program left of a thread's lock: the lock file, its owner record, entries of processes that
+    ended in the line, files half put in place. Gives what was removed, or None when somebody holds the lock: then
+    nothing is touched."""
+    path = home.thread_lock(thread_id)
+    removed: list[Path] = []
+    with _coordination(home) as passed:
+        if not passed:
+            return None
+        file = _taken_unheld(home, path)
+        if file is None and _identity(home.fs, path) is not None:
+            return None
+        try:
+            # While this one holds the lock, or there is none to hold, and nobody passes the coordination lock.
+            record = record_path(clew_home, path.stem)
+            line = WaitingLine(home.fs, clew_home, path.stem)
+            for leftover in (record, *_unfinished(home.fs, clew_home, path.stem)):
+                with contextlib.suppress(FileNotFoundError):
+                    home.fs.unlink(leftover)
+                    removed.append(leftover)
+            if line.read() != (living := line.living()) or (not living and _identity(home.fs, line.path) is not None):
+                line.write(living)
+                removed.append(line.path)
+            if file is not None:
+                home.fs.unlink(path)
+                removed.append(path)
+        finally:
+            if file is not None:
+                file.close()
+    return removed
+
+
+def _taken_unheld(home: Home, path: Path) -> File | None:
+    """A lock file that is there and that nobody held, locked; for holders of the coordination lock."""
+    try:
+        file = home.fs.open_append(path, create=False)
+    except FileNotFoundError:
         return None
-    return Owner(record.program, record.pid, record.host, record.since)
+    if file.try_lock() and _identity(home.fs, path) == file.identity():
+        return file
+    file.close()
+    return None
 
 
-def _record_path(clew_home: Path, thread_id: str) -> Path:
-    wanted = canonical_id(thread_id)
-    if wanted is None:
-        raise ValueError(f"{thread_id!r} is no UUID")
-    return clew_home / "owners" / f"{wanted}.json"
+def _unfinished(fs: FileSystem, clew_home: Path, thread_id: str) -> list[Path]:
+    folder = owners_folder(clew_home)
+    with contextlib.suppress(FileNotFoundError):
+        names = [entry.name for entry in fs.scan(folder, stats=False)]
+        return [folder / name for name in names if name.startswith(f"{thread_id}.") and name.endswith(".tmp")]
+    return []
 
 
 class _coordination(contextlib.AbstractContextManager[bool]):  # noqa: N801 - used like a function
@@ -221,51 +262,3 @@ def _identity(fs: FileSystem, path: Path) -> FileIdentity | None:
         return fs.stat(path).identity
     except FileNotFoundError:
         return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _holding_process(home: Home, thread_id: str) -> int | None:
-    """The process that holds the lock, from the kernel's table (Linux)."""
-    identity = _identity(home.fs, home.thread_lock(thread_id))
-    if identity is None or identity.device < 0:
-        return None
-    try:
-        table = Path("/proc/locks").read_text()
-    except OSError:
-        return None
-    device = f"{os.major(identity.device):02x}:{os.minor(identity.device):02x}"
-    same_inode: set[int] = set()
-    for row in table.splitlines():
-        # 7: FLOCK  ADVISORY  WRITE 4711 fe:01:1835031 0 EOF
-        fields = row.split()
-        if len(fields) < 6 or fields[1] != "FLOCK" or fields[3] != "WRITE" or not fields[4].isdecimal():
-            continue
-        where, _, inode = fields[5].rpartition(":")
-        if inode == str(identity.inode):
-            if where == device:
-                return int(fields[4]) or None
-            same_inode.add(int(fields[4]))
-    # Layered file systems show another device there than `stat` does.
-    return (same_inode.pop() or None) if len(same_inode) == 1 else None
-
-
-def _program(pid: int) -> str:
-    """The command name of a process; for an interpreter the script it runs."""
-    folder = Path("/proc") / str(pid)
-    try:
-        name = (folder / "comm").read_text().strip()
-        words = [word.decode(errors="replace") for word in (folder / "cmdline").read_bytes().split(b"\0") if word]
-    except OSError:
-        return "another program"
-    if name.startswith(("python", "node")) and len(words) > 1 and not words[1].startswith("-"):
-        return Path(words[1]).name
-    return name or "another program"

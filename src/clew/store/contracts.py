@@ -43,9 +43,10 @@ class LogStore(Protocol):
     ) -> AbstractAsyncContextManager[Lease]:
         """Take the thread for writing; released on exit.
 
-        A held thread is waited for up to `wait` seconds (None: for ever, as long as the holder is another clew), then
-        `ThreadBusy` names the holder. `create` allows a thread that is not there yet. Raises `ThreadNotFound`,
-        `ThreadArchived`, `LogDamaged`, `UnsupportedHistory`.
+        Another clew that holds the thread is waited for as long as it takes, any other program for up to `wait`
+        seconds; with 0 nobody is waited for. Who waits is served in the order of asking, in whatever program, and
+        before any later turn of the holder. Then `ThreadBusy` names the holder. `create` allows a thread that is not
+        there yet. Raises `ThreadNotFound`, `ThreadArchived`, `LogDamaged`, `UnsupportedHistory`.
         """
         ...
 

@@ -24,7 +24,6 @@ from clew.errors import (
     StaleLease,
     SyncFailed,
     ThreadArchived,
-    ThreadBusy,
     ThreadNotFound,
 )
 from clew.ids import IdSource
@@ -148,13 +147,7 @@ class LocalStore:
         seconds."""
         if wait is not None and wait <= 0:
             return await acquire_waiting(self._home, self._clew_home, thread_id, owner)
-        deadline = None if wait is None else anyio.current_time() + wait
-        while True:
-            try:
-                return await acquire_waiting(self._home, self._clew_home, thread_id, owner, wait=None)
-            except ThreadBusy:
-                if deadline is None or anyio.current_time() >= deadline:
-                    raise
+        return await acquire_waiting(self._home, self._clew_home, thread_id, owner, wait=None, foreign=wait or 0.0)
 
     def _path_for(self, thread_id: str, create: bool) -> tuple[Path, bool]:
         """Where the thread grows; looked up under the lock, because it may have been moved or reverted meanwhile."""
