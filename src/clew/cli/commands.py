@@ -148,11 +148,31 @@ Ctrl-C ends it cleanly; the next run goes on where it stopped.""",
         (("clew inspect --all --jsonl", "one line per thread"),),
     ),
     Command(
-        "inspect",
-        "clew.cli.inspection:inspect",
+        "check",
+        "clew.cli.checking:check",
         _KEEP,
-        "Print all that is known about recorded threads, as JSON.",
-        (("clew inspect --all --jsonl", "one line per thread"),),
+        "Look for damage in recorded threads; changes nothing.",
+        (
+            ("clew check", "the whole home"),
+            ("clew check parser --json", "one thread, for programs"),
+            ("clew check --quick", "beginnings and last lines only"),
+        ),
+        more="""\
+Exit codes: 0 nothing but notes, 1 errors or warnings were found, 2 wrong
+usage.""",
+    ),
+    Command(
+        "repair",
+        "clew.cli.repairing:repair",
+        _KEEP,
+        "Repair what a check found, with a backup; undo it.",
+        (
+            ("clew repair --list", "the repairs, and the backups there are"),
+            ("clew repair drop-torn-tail --dry-run", "what would be done, in all threads"),
+            ("clew repair renumber parser", "one thread"),
+            ("clew repair undo 20260701T120000.123Z", "put the originals back"),
+        ),
+        usage="clew repair NAME [THREAD...] [OPTIONS] | undo STAMP | --list",
     ),
     Command(
         "mcp",
