@@ -23,11 +23,12 @@ from clew.clock import Clock, utc_stamp
 from clew.engine import Approver, Engine
 from clew.errors import BadRequest, FolderGone, LogDamaged, Owner, ProviderUnknown, ThreadArchived, ThreadBusy
 from clew.events import Notice, TurnInput
-from clew.history.context import Context, rebuild
+from clew.history.context import Context, passed_over, rebuild
 from clew.history.lines import session_meta
 from clew.history.metadata import read_meta
+from clew.history.turn_offsets import TurnOffsets
 from clew.history.turns import Turn as RecordedTurn
-from clew.history.turns import turns, turns_page
+from clew.history.turns import turns_page
 from clew.ids import IdSource
 from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
@@ -164,6 +165,7 @@ class Threads:
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
         self._loading: dict[str, anyio.Lock] = {}
         self._turns: OrderedDict[str, Turn] = OrderedDict()
+        self._turns_at: dict[str, tuple[object, TurnOffsets]] = {}  # where turns are in a log, by its version
         self._idle = anyio.Event()
         self._idle.set()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -364,7 +366,9 @@ class Threads:
         return context
 
     def _rebuild(self, thread_id: str) -> Context:
-        return rebuild(self._logs.read_back(thread_id), self._logs.head(thread_id))
+        head = self._logs.head(thread_id)
+        passes = passed_over if head is not None else None
+        return rebuild(self._logs.read_back(thread_id, passes=passes), head)
 
     def _keep(self, thread_id: str, context: Context, size: int) -> None:
         self._loaded[thread_id] = _Loaded(context, size)
@@ -397,25 +401,23 @@ class Threads:
     def _page(self, thread_id: str, cursor: str | None, limit: int, newest_first: bool) -> TurnsPage:
         meta = read_meta(self._logs.head(thread_id))
         live = self._live_turn(thread_id)
-        if newest_first and meta.history_mode == "paginated":
-            found = turns_page(
-                self._logs.read_back(thread_id),
-                limit=limit,
-                before=cursor,
-                subagent_start=meta.subagent_start,
-                live=live,
-            )
+        kept = self._turns_at.pop(thread_id, None)  # ours alone while we use it
+        if kept is None and newest_first and cursor is None and meta.history_mode == "paginated":
+            back = self._logs.read_back(thread_id)
+            found = turns_page(back, limit=limit, subagent_start=meta.subagent_start, live=live)
             return _turns_page(found.turns, more=found.more)
-        every = turns(self._logs.read(thread_id), meta.history_mode, subagent_start=meta.subagent_start, live=live)
-        if newest_first:
-            every.reverse()
-        start = 0
-        if cursor is not None:
-            place = next((number for number, turn in enumerate(every) if turn.id == cursor), None)
-            if place is None:
-                raise BadRequest("cursor", "this is no cursor of an earlier page")
-            start = place + 1
-        return _turns_page(every[start : start + limit], more=len(every) > start + limit)
+        log = self._logs.log(thread_id)
+        version, offsets = kept or (None, None)
+        if offsets is None or version != log.version:
+            offsets = TurnOffsets(meta.history_mode, subagent_start=meta.subagent_start)
+        offsets.extend(log)
+        page = offsets.page(log, limit=limit, after=cursor, newest_first=newest_first, live=live)
+        self._turns_at[thread_id] = log.version, offsets
+        while len(self._turns_at) > _LOADED:
+            self._turns_at.pop(next(iter(self._turns_at)), None)
+        if page is None:
+            raise BadRequest("cursor", "this is no cursor of an earlier page")
+        return _turns_page(page.turns, more=page.more)
 
     def _live_turn(self, thread_id: str) -> str | None:
         """The turn that runs now, here or in the program that holds the thread."""

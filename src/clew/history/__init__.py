@@ -9,7 +9,7 @@ from clew.history.compaction import (
     summary_message,
     summary_text,
 )
-from clew.history.context import Context, Window, rebuild, rebuild_forward
+from clew.history.context import Context, Window, passed_over, rebuild, rebuild_forward
 from clew.history.contextual import is_contextual, is_user_boundary
 from clew.history.cuts import Cut, find_cut
 from clew.history.metadata import Base, ThreadMeta, read_meta
@@ -48,6 +48,7 @@ __all__ = [
     "merge",
     "normalised",
     "open_calls",
+    "passed_over",
     "preview_text",
     "read_meta",
     "rebuild",

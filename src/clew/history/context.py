@@ -24,6 +24,7 @@ older ones is beyond the horizon; without a replacement history nothing is beyon
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, Literal, cast
@@ -41,12 +42,18 @@ from clew.history.truncation import DEFAULT_POLICY, TruncationPolicy
 from clew.history.world_state import advance
 from clew.rollout.envelope import Record, Skipped, payload_kind
 
-__all__ = ["Context", "Window", "rebuild", "rebuild_forward"]
+__all__ = ["Context", "Window", "passed_over", "rebuild", "rebuild_forward"]
 
 _STARTS = ("task_started", "turn_started")
 _ENDS = ("task_complete", "turn_complete", "turn_aborted")
 _EVENTS = frozenset((*_STARTS, *_ENDS, "token_count", "thread_rolled_back", "thread_settings_applied"))
 _NEVER_ITEMS = ("ghost_snapshot", "compaction_trigger")
+
+passed_over = re.compile(
+    rb'\{"timestamp":"[^"\\]*",(?:"ordinal":\d+,)?"type":"event_msg","payload":\{"type":"(?!(?:%s)")\w+"'
+    % "|".join(sorted(_EVENTS)).encode()
+).match
+"""Tells lines, by how they begin, that say nothing about the context: what `rebuild` need not be given."""
 
 
 class _CompactedHead(msgspec.Struct):
@@ -393,7 +400,8 @@ def rebuild_forward(records: Iterable[Record | Skipped], head: Record | None = N
 def rebuild(newest_first: Iterable[Record | Skipped], head: Record | None) -> Context:
     """The context from the lines, newest first, reading no further back than it takes (see the module's docstring).
 
-    `head` is the thread's canonical `session_meta`, which need not be reached. Raises `UnsupportedHistory`.
+    `head` is the thread's canonical `session_meta`, which need not be reached. Lines that `passed_over` tells may be
+    left out where there is a head. Raises `UnsupportedHistory`.
     """
     context = Context(read_meta(head))
     search = _Search()
@@ -405,9 +413,9 @@ def rebuild(newest_first: Iterable[Record | Skipped], head: Record | None) -> Co
             context.history_mode = "paginated"
         if search.done:
             break
-    needed.reverse()
-    for record in needed:
-        context.apply(record)
+    # What was taken over is let go at once: a line and its item are not held together.
+    while needed:
+        context.apply(needed.pop())
     return context
 
 
@@ -418,6 +426,7 @@ class _Search:
         self._horizon = self._settings = self._started = False
         self._applied = False  # the newest applied settings were met, or are known not to count
         self._went_on = False  # a token count or the end of a turn was met
+        self._counted: set[str] = set()  # what the newest token records told
 
     @property
     def done(self) -> bool:
@@ -443,8 +452,20 @@ class _Search:
                 return not behind
             case "response_item" | "world_state" | "inter_agent_communication":
                 return not self._horizon
-            case kind:
-                return kind == "token_usage_record"
+            case "token_usage_record":
+                payload = object_from(record.payload)
+                return payload is None or self._counts(payload.get("usage"), payload.get("thread_token_usage"))
+            case _:
+                return False
+
+    def _counts(self, last: Any, total: Any) -> bool:
+        """Whether a token record tells something that no newer one does."""
+        if len(self._counted) == 2:
+            return False
+        told = {name for name, value in (("last", last), ("total", total)) if isinstance(value, dict)}
+        new = not told <= self._counted
+        self._counted |= told
+        return new
 
     def _wants_event(self, record: Record) -> bool:
         kind = payload_kind(record.payload)
@@ -456,5 +477,12 @@ class _Search:
                 return False
             self._applied = isinstance((object_from(record.payload) or {}).get("thread_settings"), dict)
             return self._applied
-        self._went_on = self._went_on or kind in _ENDS or kind == "token_count"
+        if kind == "token_count":
+            first, self._went_on = not self._went_on, True
+            if len(self._counted) == 2:
+                return first
+            info: Any = (object_from(record.payload) or {}).get("info")
+            info = cast("dict[str, Any]", info) if isinstance(info, dict) else {}
+            return self._counts(info.get("last_token_usage"), info.get("total_token_usage")) or first
+        self._went_on = self._went_on or kind in _ENDS
         return kind in _EVENTS

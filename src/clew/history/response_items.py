@@ -54,7 +54,7 @@ _IMAGE_BYTES = 7_373  # what an inline image counts, whatever its size
 _ENCRYPTED_OVERHEAD = 650
 
 
-class _Head(msgspec.Struct):
+class _Head(msgspec.Struct, gc=False):
     type: str
     role: str | None = None
     call_id: str | None = None
@@ -64,7 +64,7 @@ class _Head(msgspec.Struct):
 _head_decoder = msgspec.json.Decoder(_Head)
 
 
-class ContextItem(msgspec.Struct, frozen=True):
+class ContextItem(msgspec.Struct, frozen=True, gc=False):
     """A response item: its JSON exactly as recorded, and what is needed to sort it without reading it whole."""
 
     raw: bytes

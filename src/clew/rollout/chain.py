@@ -12,7 +12,8 @@ import msgspec
 from clew.errors import LogDamaged, UnsupportedHistory
 from clew.rollout.envelope import Record, Skipped
 from clew.rollout.layout import Home, RolloutFile, ThreadFiles
-from clew.rollout.scan import scan_back, scan_forward
+from clew.rollout.names import canonical_id
+from clew.rollout.scan import Passes, scan_back, scan_forward
 from clew.rollout.source import ByteSource, open_source
 
 __all__ = [
@@ -21,7 +22,10 @@ __all__ = [
     "Head",
     "Lineage",
     "Link",
+    "check_readable",
+    "is_inherited",
     "lineage",
+    "link_lines",
     "parse_head",
     "read_head",
     "read_thread",
@@ -33,7 +37,7 @@ HISTORY_MODES = frozenset({"legacy", "paginated"})
 HEAD_LINES = 210
 HEAD_BYTES = 4 << 20
 HEAD_BLOCK = 1 << 14
-DEEPEST = 10_000
+LOOKED_UP_ALONE = 32
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -97,19 +101,33 @@ def read_head(home: Home, file: RolloutFile) -> Record | None:
 
 def lineage(home: Home, file: RolloutFile) -> Lineage:
     """The chain of bases behind a file. Raises `OSError` only for the file itself."""
-    links = [Link(file)]
+    links: list[Link] = []
+    damage = None
+    for link in _links(home, file):
+        if isinstance(link, LogDamaged):
+            damage = link
+        else:
+            links.append(link)
+    return Lineage(tuple(links), damage)
+
+
+def _links(home: Home, file: RolloutFile) -> Generator[Link | LogDamaged]:
+    """The file, then its bases, each when it is asked for; last, if so, why the chain ends early."""
+    link = Link(file)
+    yield link
     seen = {file.name.rollout_id}
+    segments = _Segments(home)
     head = read_head(home, file)
     while True:
         base = parse_head(head).history_base if head is not None else None
         if base is None:
-            return Lineage(tuple(links))
-        at = links[-1].file
-        found = home.find_segment(base.thread_id)
+            return
+        at = link.file
+        found = segments.find(base.thread_id)
         why = ""
         if found is None:
             why = f"the base of its history is missing: rollout {base.thread_id}"
-        elif found.name.rollout_id in seen or len(links) >= DEEPEST:
+        elif found.name.rollout_id in seen:
             why = f"its history leads back to itself through rollout {base.thread_id}"
         else:
             try:
@@ -117,9 +135,32 @@ def lineage(home: Home, file: RolloutFile) -> Lineage:
             except OSError as error:
                 why = f"the base of its history cannot be read: {found.plain_path}: {error.strerror or error}"
         if found is None or why:
-            return Lineage(tuple(links), LogDamaged(at.plain_path, 1, why, thread_id=file.thread_id))
+            yield LogDamaged(at.plain_path, 1, why, thread_id=file.thread_id)
+            return
         seen.add(found.name.rollout_id)
-        links.append(Link(found, base.end_byte_offset, base.end_ordinal_exclusive))
+        link = Link(found, base.end_byte_offset, base.end_ordinal_exclusive)
+        yield link
+
+
+class _Segments:
+    """Looks up the files of one chain. After a few the whole home is listed once, so that a long chain in a full
+    folder does not list that folder for every link."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._asked = 0
+        self._known: dict[str, RolloutFile | None] | None = None
+
+    def find(self, rollout_id: str) -> RolloutFile | None:
+        self._asked += 1
+        if self._asked > LOOKED_UP_ALONE and self._known is None:
+            self._known = {}
+            for file in self._home.files():
+                # Where several files claim a place, the home decides.
+                claimed = file.name.rollout_id in self._known
+                self._known[file.name.rollout_id] = None if claimed else file
+        found = (self._known or {}).get(canonical_id(rollout_id) or "")
+        return found or self._home.find_segment(rollout_id)
 
 
 def read_thread(home: Home, files: ThreadFiles) -> Iterator[Record | Skipped]:
@@ -129,54 +170,73 @@ def read_thread(home: Home, files: ThreadFiles) -> Iterator[Record | Skipped]:
     A base that is missing costs no own line: it comes as a last `Skipped` that names it. Raises, when called,
     `UnsupportedHistory`, `LogDamaged` for a file with nothing in it, `OSError` when it cannot be opened.
     """
-    _check(home, files.current)
+    check_readable(home, files.current)
     chain = lineage(home, files.current)
     return _forward(home, chain)
 
 
-def read_thread_back(home: Home, files: ThreadFiles) -> Iterator[Record | Skipped]:
-    """The same lines, newest first. Bases are opened when they are reached. Raises as `read_thread`."""
-    _check(home, files.current)
-    return _backward(home, files.current)
+def read_thread_back(home: Home, files: ThreadFiles, *, passes: Passes | None = None) -> Iterator[Record | Skipped]:
+    """The same lines, newest first. Bases are opened when they are reached. `passes` tells lines that are not wanted,
+    which are neither decoded nor checked. Raises as `read_thread`."""
+    check_readable(home, files.current)
+    return _backward(home, files.current, passes)
 
 
 def _forward(home: Home, chain: Lineage) -> Generator[Record | Skipped]:
     for link in reversed(chain.links):
-        yield from _lines(home, link, back=False)
+        yield from link_lines(home, link)
     if chain.damage is not None:
         yield Skipped(why=str(chain.damage))
 
 
-def _backward(home: Home, file: RolloutFile) -> Generator[Record | Skipped]:
-    yield from _lines(home, Link(file), back=True)
-    chain = lineage(home, file)
-    for link in chain.links[1:]:
-        yield from _lines(home, link, back=True)
-    if chain.damage is not None:
-        yield Skipped(why=str(chain.damage))
+def _backward(home: Home, file: RolloutFile, passes: Passes | None) -> Generator[Record | Skipped]:
+    for link in _links(home, file):
+        if isinstance(link, LogDamaged):
+            yield Skipped(why=str(link))
+        else:
+            yield from link_lines(home, link, back=True, passes=passes)
 
 
-def _lines(home: Home, link: Link, *, back: bool) -> Generator[Record | Skipped]:
+def link_lines(
+    home: Home, link: Link, *, back: bool = False, start: int = 0, passes: Passes | None = None
+) -> Generator[Record | Skipped]:
+    """What a link gives of its file, from `start` (the beginning of a line) on. Never raises."""
     try:
         source = open_source(home.fs, link.file)
     except OSError as error:
         yield Skipped(why=f"{link.file.plain_path} cannot be read: {error.strerror or error}")
         return
-    inherited = link.end is not None
     with contextlib.closing(source):
-        for line in scan_back(source, link.end) if back else scan_forward(source, 0, link.end):
-            if inherited and isinstance(line, Record):
-                if line.type == "session_meta":
-                    continue
-                if line.ordinal is not None and link.ordinal is not None and line.ordinal >= link.ordinal:
-                    continue
-            yield line
-        if link.end is not None and (size := source.size()) < link.end:
-            why = f"{link.file.plain_path} has {size} bytes, but {link.end} of them are inherited"
-            yield Skipped(why=why, start=size, end=link.end)
+        if back:
+            yield from _missing(source, link)
+            scan = scan_back(source, link.end, start=start, passes=passes)
+        else:
+            scan = scan_forward(source, start, link.end, passes=passes)
+        if link.end is None:
+            yield from scan
+        else:
+            yield from (line for line in scan if is_inherited(link, line))
+        if not back:
+            yield from _missing(source, link)
 
 
-def _check(home: Home, file: RolloutFile) -> None:
+def is_inherited(link: Link, line: Record | Skipped) -> bool:
+    """Whether a line of a base counts for those who inherit from it."""
+    if isinstance(line, Skipped):
+        return True
+    within = line.ordinal is None or link.ordinal is None or line.ordinal < link.ordinal
+    return within and line.type != "session_meta"
+
+
+def _missing(source: ByteSource, link: Link) -> Iterator[Skipped]:
+    """What is inherited of a file, and not in it any more."""
+    if link.end is not None and (size := source.size()) < link.end:
+        why = f"{link.file.plain_path} has {size} bytes, but {link.end} of them are inherited"
+        yield Skipped(why=why, start=size, end=link.end)
+
+
+def check_readable(home: Home, file: RolloutFile) -> None:
+    """Raises what `read_thread` raises when it is called."""
     with contextlib.closing(open_source(home.fs, file)) as source:
         head = _head(source, file)
         if head is None:

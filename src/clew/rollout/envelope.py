@@ -29,7 +29,7 @@ class Line(msgspec.Struct, frozen=True):
     metadata: Any = None
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A line that was read. `payload` and `metadata` are raw JSON as on disk, and always valid (only half surrogate
     pairs and numbers that JSON does not have are replaced).
 
@@ -47,7 +47,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     end: int = 0
 
 
-class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+class Skipped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A line that could not be read, and why. Same positions as `Record`."""
 
     why: str
@@ -59,7 +59,7 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
 _ABSENT = msgspec.Raw(b"")
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     type: str | None = None
     payload: msgspec.Raw = _ABSENT
     timestamp: str | None = None
@@ -81,6 +81,8 @@ _BOM = b"\xef\xbb\xbf"
 _NULL = msgspec.Raw(b"null")
 _HEAD = re.compile(rb'\s*\{"timestamp":"[^"\\]*",(?:"ordinal":\d+,)?"type":"(\w+)",')
 _KIND = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
+_HALF = re.compile(rb"\\u[dD]")
+_LONG = 1 << 16
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
@@ -96,7 +98,8 @@ def decode_line(data: bytes | memoryview, *, number: int = 0, start: int = 0, en
             str(line, "utf-8")  # raw JSON is not checked by the decoder
             if line.startswith(_BOM):
                 line = line[len(_BOM) :]
-        if b"\\u" in line:
+        # The expression is twice as quick, but not for a long line that is made of backslashes.
+        if _HALF.search(line) if len(line) < _LONG else b"\\u" in line:
             line = _ESCAPE.sub(_whole_escape, line)
         try:
             found = _decoder.decode(line)
@@ -105,7 +108,9 @@ def decode_line(data: bytes | memoryview, *, number: int = 0, start: int = 0, en
     except _READ_ERRORS as error:
         return Skipped(why=_reason(line, error), number=number, start=start, end=end)
     kind, payload = found.type, found.payload
-    if len(found.record_type) and payload is _ABSENT:
+    if payload is not _ABSENT and kind is not None:
+        pass
+    elif payload is _ABSENT and found.record_type is not _ABSENT:
         kind, payload = STATE_LINE, msgspec.Raw(line)
     elif kind is None:
         if not len(found.id) or found.timestamp is None:
@@ -119,7 +124,7 @@ def decode_line(data: bytes | memoryview, *, number: int = 0, start: int = 0, en
         payload=payload,
         timestamp=found.timestamp,
         ordinal=found.ordinal,
-        metadata=found.metadata if len(found.metadata) else None,
+        metadata=None if found.metadata is _ABSENT else found.metadata,
         number=number,
         start=start,
         end=end,

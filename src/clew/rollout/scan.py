@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from clew.rollout.envelope import STATE_LINE, Record, Skipped, decode_line, peek_type
 from clew.rollout.source import ByteSource
 
-__all__ = ["scan_back", "scan_forward"]
+__all__ = ["Passes", "scan_back", "scan_forward"]
 
 BLOCK = 1 << 20
 BLOCK_BACK = 1 << 18
-MAX_LINE = 1 << 30
+MAX_LINE = 1 << 28
 """Bytes of the longest line that is held in memory; a longer one is skipped (and counted)."""
+
+Passes = Callable[[bytes], object]
+"""Tells from a line's bytes that nobody needs it: anything but None passes over it, undecoded and unchecked."""
 
 UNREADABLE = "cannot be read"
 """How the reason of a `Skipped` begins when the disk did not give the bytes."""
@@ -27,6 +30,7 @@ def scan_forward(
     end: int | None = None,
     *,
     only: Collection[str] | None = None,
+    passes: Passes | None = None,
     first_number: int = 1,
     max_line: int = MAX_LINE,
     block: int = BLOCK,
@@ -34,7 +38,8 @@ def scan_forward(
     """The lines from `start` (the beginning of a line, number `first_number`) up to `end` (None: what is there now and
     while reading).
 
-    Blank lines are passed over. `only`: lines whose type is seen to be another one are passed over undecoded. A line
+    Blank lines are passed over. `only`: lines whose type is seen to be another one are passed over undecoded;
+    `passes`: so are lines that it tells. A line
     that cannot be read, a cut last line and the damage of the source come as `Skipped`; nothing raises.
     """
     position = begin = start
@@ -56,27 +61,30 @@ def scan_forward(
             continue
         if not data:
             break
-        at = 0
-        while (newline := data.find(b"\n", at)) >= 0:
-            stop = position + newline + 1
+        *lines, rest = data.split(b"\n")
+        stop = position
+        for line in lines:
+            stop += len(line) + 1
             if broken:
                 yield Skipped(why=broken, number=number, start=begin, end=stop)
-            elif held_bytes + newline - at > max_line:
+                broken = ""
+            elif held_bytes + len(line) > max_line:
                 yield _too_long(number, begin, stop, max_line)
             else:
-                line = data[at:newline]
                 if held:
                     held.append(line)
                     line = b"".join(held)
-                if (found := _line(line, number, begin, stop, only)) is not None:
-                    yield found
-            held, held_bytes, broken = [], 0, ""
+                if passes is None or passes(line) is None:
+                    found = _line(line, number, begin, stop, only)
+                    if found is not None:
+                        yield found
+            if held_bytes:
+                held, held_bytes = [], 0
             number += 1
-            begin, at = stop, newline + 1
-        rest = len(data) - at
-        held_bytes += rest
+            begin = stop
+        held_bytes += len(rest)
         if rest and held_bytes <= max_line and not broken:
-            held.append(data[at:] if at else data)
+            held.append(rest)
         elif held_bytes > max_line:
             held = []
         position += len(data)
@@ -98,6 +106,7 @@ def scan_back(
     *,
     start: int = 0,
     only: Collection[str] | None = None,
+    passes: Passes | None = None,
     max_line: int = MAX_LINE,
     block: int = BLOCK_BACK,
 ) -> Iterator[Record | Skipped]:
@@ -121,27 +130,30 @@ def scan_back(
                 broken, held = "the file became shorter while it was read", []
         except OSError as error:
             data, broken, held = b"", f"{UNREADABLE}: {error.strerror or error}", []
-        stop = len(data)
-        while (newline := data.rfind(b"\n", 0, stop)) >= 0:
-            begin = position + newline + 1
+        first, *lines = data.split(b"\n")
+        lines.reverse()
+        begin = position + len(data) + 1
+        for line in lines:
+            begin -= len(line) + 1
             if begin < line_end:
                 if broken:
                     yield Skipped(why=broken, start=begin, end=line_end)
-                elif held_bytes + stop - newline - 1 > max_line:
+                elif held_bytes + len(line) > max_line:
                     yield _too_long(0, begin, line_end, max_line)
                 else:
-                    line = data[newline + 1 : stop]
                     if held:
                         held.append(line)
                         line = b"".join(reversed(held))
-                    if (found := _line(line, 0, begin, line_end, only)) is not None:
-                        yield found if ended or line_end < end else _cut(found)
-                broken = ""
-            held, held_bytes = [], 0
-            line_end, stop = begin, newline
-        held_bytes += stop
-        if stop and held_bytes <= max_line and not broken:
-            held.append(data[:stop])
+                    if passes is None or passes(line) is None:
+                        found = _line(line, 0, begin, line_end, only)
+                        if found is not None:
+                            yield found if ended or line_end < end else _cut(found)
+            if broken or held_bytes:
+                held, held_bytes, broken = [], 0, ""
+            line_end = begin
+        held_bytes += len(first)
+        if first and held_bytes <= max_line and not broken:
+            held.append(first)
         elif held_bytes > max_line:
             held = []
     if broken:

@@ -10,6 +10,8 @@ import msgspec
 
 from clew.errors import Owner
 from clew.rollout.envelope import Line, Record, Skipped
+from clew.rollout.offsets import ThreadLog
+from clew.rollout.scan import Passes
 
 __all__ = ["Catalog", "Lease", "ListQuery", "LogStore", "Page", "SearchHit", "ThreadSummary"]
 
@@ -55,8 +57,13 @@ class LogStore(Protocol):
         those of the file each line stands in."""
         ...
 
-    def read_back(self, thread_id: str) -> Iterator[Record | Skipped]:
-        """The same lines, newest first, reading no further back than is asked for."""
+    def read_back(self, thread_id: str, *, passes: Passes | None = None) -> Iterator[Record | Skipped]:
+        """The same lines, newest first, reading no further back than is asked for. Lines that `passes` tells may be
+        left out."""
+        ...
+
+    def log(self, thread_id: str) -> ThreadLog:
+        """The same lines by their places, for reading on from one, or single ones again."""
         ...
 
     def head(self, thread_id: str) -> Record | None:

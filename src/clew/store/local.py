@@ -48,6 +48,8 @@ from clew.rollout import (
 )
 from clew.rollout.durable import KnownDurable
 from clew.rollout.leftovers import UNPACKING, remove_dead
+from clew.rollout.offsets import ThreadLog
+from clew.rollout.scan import Passes
 from clew.store.branch import fork_lines
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
@@ -183,8 +185,11 @@ class LocalStore:
     def read(self, thread_id: str) -> Iterator[Record | Skipped]:
         return read_thread(self._home, self._files(thread_id))
 
-    def read_back(self, thread_id: str) -> Iterator[Record | Skipped]:
-        return read_thread_back(self._home, self._files(thread_id))
+    def read_back(self, thread_id: str, *, passes: Passes | None = None) -> Iterator[Record | Skipped]:
+        return read_thread_back(self._home, self._files(thread_id), passes=passes)
+
+    def log(self, thread_id: str) -> ThreadLog:
+        return ThreadLog(self._home, self._files(thread_id))
 
     def head(self, thread_id: str) -> Record | None:
         return read_head(self._home, self._files(thread_id).current)

@@ -1,0 +1,253 @@
+"""Where the lines of each turn are, so that any page of turns is read without the rest of the log.
+
+An index in memory over a log that only grows: it is extended from where it stopped. What it keeps of a turn are the
+places of its lines and, for a legacy one, two counters; a turn that the lines cannot tell by themselves (one that an
+event reached after its end) is kept whole.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from clew.history.payload import object_from, text
+from clew.history.turn_drafts import LEGACY_EVENTS, PAGINATED_EVENTS, Draft, LegacyBuilder, Projection, Turn
+from clew.history.turns import TurnsSlice
+from clew.rollout.envelope import Record, Skipped, payload_kind
+from clew.rollout.offsets import Mark
+from clew.rollout.scan import Passes
+
+__all__ = ["TurnLog", "TurnOffsets"]
+
+_HEAD = rb'\{"timestamp":"[^"\\]*",(?:"ordinal":\d+,)?"type":"'
+_OTHER_EVENT = rb'event_msg","payload":\{"type":"(?!(?:%s)")\w+"'
+_NOT_PAGINATED = re.compile(
+    _HEAD + rb'(?:(?!event_msg")\w+"|' + _OTHER_EVENT % "|".join(sorted(PAGINATED_EVENTS)).encode() + rb")"
+).match
+# Of the items only what users are told can show something: a hook's prompt.
+_NOT_LEGACY = re.compile(
+    _HEAD
+    + rb'(?:response_item","payload":\{"type":"(?:(?!message")\w+"|message",(?:"id":"[^"\\]*",)?"role":"(?!user")\w+")|'
+    + _OTHER_EVENT % "|".join(sorted(LEGACY_EVENTS)).encode()
+    + rb'|(?!response_item"|event_msg"|compacted")\w+")'
+).match
+
+
+class TurnLog(Protocol):
+    """What the index asks of a log; `clew.rollout.ThreadLog` is one."""
+
+    def since(self, mark: Mark, *, passes: Passes | None = None) -> Iterator[tuple[int, Record | Skipped]]: ...
+
+    def at(self, number: int, places: Sequence[tuple[int, int]]) -> Iterator[Record | Skipped]: ...
+
+    def settled(self, mark: Mark) -> bool: ...
+
+
+class _Ref(msgspec.Struct):
+    type: str | None = None
+    turn_id: str | None = None
+
+
+_ref_decoder = msgspec.json.Decoder(_Ref)
+
+
+class _Places:
+    """Lines of a turn: pairs of start and end, by file."""
+
+    __slots__ = ("_files",)
+
+    def __init__(self) -> None:
+        self._files: list[tuple[int, array[int]]] = []
+
+    def add(self, file: int, record: Record) -> None:
+        if not self._files or self._files[-1][0] != file:
+            self._files.append((file, array("Q")))
+        self._files[-1][1].extend((record.start, record.end))
+
+    def by_file(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        for file, places in self._files:
+            numbers = iter(places)
+            yield file, list(zip(numbers, numbers, strict=True))
+
+
+class _Again(Exception):
+    """What was read so far does not do: read everything again, this time without passing over lines."""
+
+
+class TurnOffsets:
+    """The turns of one thread and where their lines are. `history_mode` and `subagent_start` as for `turns`.
+
+    Not for several threads at once. `extend` brings it up to what the log is now; `page` needs that.
+    """
+
+    def __init__(self, history_mode: str, *, subagent_start: int | None = None) -> None:
+        self._turns: _LegacyTurns | _PaginatedTurns
+        self._turns = _PaginatedTurns(subagent_start) if history_mode == "paginated" else _LegacyTurns()
+        self._mark = Mark()
+
+    def extend(self, log: TurnLog) -> None:
+        """Read what was added to the log since the last time."""
+        if not log.settled(self._mark):
+            # The last line had no end, and may be another one by now.
+            self._turns, self._mark = self._turns.anew(), Mark()
+        try:
+            self._read(log)
+        except _Again:
+            self._turns, self._mark = self._turns.anew(exact=True), Mark()
+            self._read(log)
+
+    def _read(self, log: TurnLog) -> None:
+        for file, record in log.since(self._mark, passes=self._turns.passes):
+            if isinstance(record, Record):
+                self._turns.read(file, record)
+                self._mark = Mark(file, record.end)
+
+    def page(
+        self, log: TurnLog, *, limit: int, after: str | None = None, newest_first: bool = False, live: str | None = None
+    ) -> TurnsSlice | None:
+        """`limit` turns behind the turn `after` (None: from the beginning), in the order asked for; None for an unknown
+        `after`. `live` as for `turns`."""
+        ids = self._turns.ids()
+        step = -1 if newest_first else 1
+        first = len(ids) - 1 if newest_first else 0
+        if after is not None:
+            place = next((n for n in range(len(ids) - 1, -1, -1) if ids[n] == after), None)
+            if place is None:
+                return None
+            first = place + step
+        chosen = range(first, len(ids) if step > 0 else -1, step)
+        found = self._turns.shown(log, chosen[:limit], live)
+        self._turns.settle()
+        return TurnsSlice(tuple(found), more=len(chosen) > limit)
+
+
+class _LegacyTurns:
+    def __init__(self, *, exact: bool = False) -> None:
+        self._builder = LegacyBuilder()
+        self._exact = exact  # ids are made of line numbers here, so that every line is looked at
+        self._passed = False
+        self._filled: list[Draft] = []  # those whose items are in memory
+        self._places: dict[Draft, _Places] = {}
+
+    def anew(self, *, exact: bool = False) -> _LegacyTurns:
+        return _LegacyTurns(exact=exact or self._exact)
+
+    def passes(self, line: bytes) -> object:
+        if self._exact or not self._builder.told_by_events:
+            return None
+        found = _NOT_LEGACY(line)
+        self._passed = self._passed or found is not None
+        return found
+
+    def read(self, file: int, record: Record) -> None:
+        builder = self._builder
+        before, counted, told = builder.open, builder.counted, builder.told_by_events
+        builder.read(record)
+        draft, now = builder.touched, builder.open
+        if told != builder.told_by_events:
+            # What was inferred so far does not count.
+            self._filled, self._places, counted = [], {}, (counted[0], 0)
+        if draft is None:
+            return
+        if draft.emptied:
+            raise _Again
+        places = self._places.get(draft)
+        if places is None:
+            if self._passed and draft.id == f"rollout-{builder.counted[0]}":
+                raise _Again
+            places = self._places[draft] = _Places()
+            self._filled.append(draft)
+            draft.before = counted
+        elif draft is not before and draft is not now:
+            draft.whole = False  # it was over already
+        if before is not None and before is now and draft is not before:
+            before.whole = False  # another one may have taken its numbers
+        places.add(file, record)
+
+    def ids(self) -> list[str]:
+        return [draft.id for draft in self._builder.drafts()]
+
+    def shown(self, log: TurnLog, chosen: Sequence[int], live: str | None) -> Iterable[Turn]:
+        drafts = self._builder.drafts()
+        for place in chosen:
+            draft = drafts[place]
+            yield (self._again(log, draft) if draft.emptied else draft).turn(live)
+
+    def _again(self, log: TurnLog, draft: Draft) -> Draft:
+        builder = LegacyBuilder(draft.before, events=self._builder.told_by_events)
+        for file, places in self._places[draft].by_file():
+            for record in log.at(file, places):
+                if isinstance(record, Record):
+                    builder.read(record)
+        found = builder.drafts()
+        return found[0] if found else Draft(draft.id, status=draft.status)
+
+    def settle(self) -> None:
+        """Let go of what can be read again."""
+        kept: list[Draft] = []
+        for draft in self._filled:
+            if draft.whole and draft is not self._builder.open:
+                draft.empty()
+            elif draft.whole:
+                kept.append(draft)
+        self._filled = kept
+
+
+class _PaginatedTurns:
+    def __init__(self, start: int | None) -> None:
+        self._start = start
+        self._places: dict[str, _Places] = {}
+        self._order: dict[str, None] = {}
+
+    def anew(self, *, exact: bool = False) -> _PaginatedTurns:
+        return _PaginatedTurns(self._start)
+
+    def passes(self, line: bytes) -> object:
+        return _NOT_PAGINATED(line)
+
+    def read(self, file: int, record: Record) -> None:
+        if record.type != "event_msg" or payload_kind(record.payload) not in PAGINATED_EVENTS:
+            return
+        if self._start is not None and record.ordinal is not None and record.ordinal < self._start:
+            return
+        kind, turn_id = _ref(record)
+        if turn_id is None:
+            return
+        places = self._places.get(turn_id)
+        if places is None:
+            places = self._places[turn_id] = _Places()
+        places.add(file, record)
+        if kind != "item_completed":
+            self._order[turn_id] = None
+
+    def ids(self) -> list[str]:
+        return list(self._order)
+
+    def shown(self, log: TurnLog, chosen: Sequence[int], live: str | None) -> Iterable[Turn]:
+        ids = self.ids()
+        for place in chosen:
+            projection = Projection(self._start)
+            for file, places in self._places[ids[place]].by_file():
+                for record in log.at(file, places):
+                    if isinstance(record, Record):
+                        projection.read(record)
+            for draft in projection.ordered()[:1]:
+                yield draft.turn(live)
+
+    def settle(self) -> None:
+        """Nothing is kept that could be let go."""
+
+
+def _ref(record: Record) -> tuple[str | None, str | None]:
+    try:
+        found = _ref_decoder.decode(record.payload)
+    except msgspec.ValidationError:
+        event = object_from(record.payload) or {}
+        return text(event.get("type")), text(event.get("turn_id"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    return found.type, found.turn_id
