@@ -20,6 +20,8 @@ from clew.cli.checks import Check
 from clew.cli.doctor import doctor_report, render_doctor
 from clew.cli.options import Globals
 from clew.config import load
+from clew.errors import Owner
+from clew.rollout import Home, RealFileSystem, WriterLock
 
 THREAD = "019a0000-0000-7000-8000-000000000001"
 
@@ -55,7 +57,7 @@ def test_a_working_home_is_told_to_be_well(homes: Homes, env: dict[str, str]) ->
     report = doctor_report(env)
     assert report["ok"] is True
     assert report["homes"] == {"codex": str(homes.codex), "clew": str(homes.clew)}
-    assert report["threads"] == {"active": 1, "archived": 0, "held": []}
+    assert report["threads"] == {"active": 1, "archived": 0, "held": [], "left": []}
     assert (report["provider"], report["model"]) == ("offline", "offline")
     assert messages(report, "Configuration") == [f"read from {path}"]
     assert messages(report, "Model provider") == ["Offline: needs no network and no key"]
@@ -154,17 +156,33 @@ def test_a_home_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_held_thread_names_its_holder(homes: Homes) -> None:
+    home = Home(RealFileSystem(), homes.codex)
+    lock = WriterLock.acquire(home, homes.clew, THREAD, Owner("clew mcp", os.getpid(), "tower", "then", "T"))
+    (home.lock_folder / "odd.lock").touch()
+    threads = checks.count_threads(homes.codex, homes.clew)
+    owner = f"clew mcp (pid {os.getpid()} on tower) since then, at work on turn T"
+    assert (threads["held"], threads["left"]) == ([{"thread_id": THREAD, "owner": owner}], [])
+    assert [check.message for check in checks.check_threads(threads)] == [
+        "0 found, and 0 archived; 1 held",
+        f"{THREAD} is being written by {owner}",
+    ]
+    lock.release()
+    assert checks.count_threads(homes.codex, homes.clew)["held"] == []
+
+
+def test_locks_that_a_killed_program_left_are_counted(homes: Homes) -> None:
     folder = homes.codex / "thread-writer-locks"
     folder.mkdir()
-    for name in (f"{THREAD}.lock", ".coordination.lock", "odd.lock"):
-        (folder / name).touch()
-    assert checks.count_threads(homes.codex, homes.clew)["held"] == []
-    (homes.clew / "owners").mkdir()
-    record = {"program": "clew mcp", "pid": os.getpid(), "host": socket.gethostname()}
-    (homes.clew / "owners" / f"{THREAD}.json").write_text(json.dumps(record))
+    (folder / f"{THREAD}.lock").touch()
     threads = checks.count_threads(homes.codex, homes.clew)
-    assert threads["held"] == [{"thread_id": THREAD, "owner": f"clew mcp (pid {os.getpid()})"}]
-    assert checks.check_threads(threads)[1].message == f"{THREAD} is being written by clew mcp (pid {os.getpid()})"
+    assert (threads["held"], threads["left"]) == ([], [THREAD])
+    _, check = checks.check_threads(threads)
+    assert (check.status, check.message, check.hint) == (
+        "ok",
+        "a killed program left the locks of 1 thread; they hold nobody up",
+        "To remove them: clew unlock --all",
+    )
+    assert (folder / f"{THREAD}.lock").exists()
 
 
 def test_full_access_is_warned_about(homes: Homes, env: dict[str, str]) -> None:

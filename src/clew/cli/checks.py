@@ -128,32 +128,34 @@ def check_home(name: str, home: Path) -> list[Check]:
 
 
 def count_threads(codex_home: Path, clew_home: Path) -> dict[str, Any]:
-    """How many threads there are, and which ones somebody is writing."""
+    """How many threads there are, which ones somebody is writing (`held`), and the ids of those of whose lock a killed
+    program left something (`left`)."""
     from clew.rollout.filesystem import RealFileSystem
     from clew.rollout.layout import Home
-    from clew.rollout.locks import lock_holder
+    from clew.store.holds import Holds
 
-    home = Home(RealFileSystem(), codex_home)
-    archived = [files.archived for files in home.threads()]
+    files = RealFileSystem()
+    archived = [thread.archived for thread in Home(files, codex_home).threads()]
     held: list[dict[str, Any]] = []
-    for path in sorted(home.lock_folder.glob("*.lock")) if home.lock_folder.is_dir() else ():
-        if path.name.startswith("."):
-            continue
-        try:
-            owner = lock_holder(home, clew_home, path.stem)
-        except (ClewError, ValueError):
-            continue  # not the lock of a thread
-        if owner is not None:
-            held.append({"thread_id": path.stem, "owner": str(owner)})
-    return {"active": archived.count(False), "archived": archived.count(True), "held": held}
+    left: list[str] = []
+    for hold in Holds(files, codex_home, clew_home).all():
+        if hold.state == "held":
+            held.append({"thread_id": hold.thread_id, "owner": str(hold.owner or "another program")})
+        elif hold.state == "left":
+            left.append(hold.thread_id)
+    return {"active": archived.count(False), "archived": archived.count(True), "held": held, "left": left}
 
 
 def check_threads(threads: Mapping[str, Any]) -> list[Check]:
-    out = [Check("Threads", "ok", f"{threads['active']} found, and {threads['archived']} archived")]
-    out += [
-        Check("Threads", "ok", f"{entry['thread_id']} is being written by {entry['owner']}")
-        for entry in threads["held"]
-    ]
+    name, held, left = "Threads", threads["held"], threads["left"]
+    message = f"{threads['active']} found, and {threads['archived']} archived"
+    out = [Check(name, "ok", f"{message}; {len(held)} held" if held else message)]
+    out += [Check(name, "ok", f"{entry['thread_id']} is being written by {entry['owner']}") for entry in held]
+    if left:
+        message = (
+            f"a killed program left the locks of {len(left)} thread{'' if len(left) == 1 else 's'}; they hold nobody up"
+        )
+        out.append(Check(name, "ok", message, "To remove them: clew unlock --all"))
     return out
 
 

@@ -115,6 +115,20 @@ Accepted for programs that pass them, without an effect here: --thread-source,
         (("clew unarchive 0199a213", "it is listed and can go on"),),
     ),
     Command(
+        "unlock",
+        "clew.cli.unlocking:unlock",
+        _KEEP,
+        "Show who holds a thread; free what killed programs left.",
+        (
+            ("clew unlock last", "who holds it, and what to do"),
+            ("clew unlock --all", "remove all locks that nobody holds any more"),
+            ("clew unlock parser --force", "ask a clew to let go after its turn, and wait"),
+        ),
+        more="""\
+A lock that a living program holds is never taken away. Exit codes: 0 the threads
+are free, 1 one of them is held, 2 wrong usage.""",
+    ),
+    Command(
         "compress",
         "clew.cli.compressing:compress",
         _KEEP,

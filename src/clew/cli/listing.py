@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,8 @@ from clew.cli.registry import Options
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from clew.config import Config
+    from clew.errors import Owner
     from clew.store.contracts import ListQuery, SearchHit, ThreadSummary
     from clew.threads import Threads
 
@@ -101,10 +103,19 @@ async def list_threads(
         limit=limit or _EVERYTHING,
         cursor=cursor,
     )
-    async with open_home(load_config(options), "clew list") as threads:
+    config = load_config(options)
+    async with open_home(config, "clew list") as threads:
         found = await find(threads, query, search)
-    _show(found, json=json, query=query)
+    _show(found, json=json, query=query, holders=_holders(config) if json else {})
     return 0
+
+
+def _holders(config: Config) -> dict[str, Owner]:
+    """Who writes which thread right now."""
+    from clew.rollout.filesystem import RealFileSystem
+    from clew.store.holds import Holds
+
+    return Holds(RealFileSystem(), config.codex_home, config.clew_home).holders()
 
 
 async def find(threads: Threads, query: ListQuery, search: str | None = None) -> Found:
@@ -148,7 +159,7 @@ def _fits(thread: ThreadSummary, query: ListQuery) -> bool:
     return not query.sources or thread.source in query.sources
 
 
-def _show(found: Found, *, json: bool, query: ListQuery) -> None:
+def _show(found: Found, *, json: bool, query: ListQuery, holders: Mapping[str, Owner]) -> None:
     if json:
         import msgspec
 
@@ -156,6 +167,8 @@ def _show(found: Found, *, json: bool, query: ListQuery) -> None:
         for row in rows:
             if hit := found.hits.get(row["id"]):
                 row["match"] = {"where": hit.where, "snippet": hit.snippet}
+            if owner := holders.get(row["id"]):
+                row["held_by"] = str(owner)
         terminal.write_json({"threads": rows, "next_cursor": found.next_cursor})
     elif not terminal.is_terminal(sys.stdout):
         sys.stdout.writelines(_plain(thread, found) for thread in found.threads)

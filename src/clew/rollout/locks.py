@@ -201,7 +201,7 @@ def clear_lock(home: Home, clew_home: Path, thread_id: str) -> list[Path] | None
                 with contextlib.suppress(FileNotFoundError):
                     home.fs.unlink(leftover)
                     removed.append(leftover)
-            if line.read() != (living := line.living()) or (not living and _identity(home.fs, line.path) is not None):
+            if line.there and (not (living := line.living()) or living != line.read()):
                 line.write(living)
                 removed.append(line.path)
             if file is not None:

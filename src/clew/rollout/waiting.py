@@ -47,6 +47,14 @@ class WaitingLine:
         self._fs = fs
         self.path = owners_folder(clew_home) / f"{wanted}.wanted"
 
+    @property
+    def there(self) -> bool:
+        try:
+            self._fs.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def read(self) -> list[Waiting]:
         """All entries, first come first. What cannot be read is nobody: those who wait put themselves in again."""
         try:
