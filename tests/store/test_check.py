@@ -19,6 +19,7 @@ from clew.clock import SystemClock
 from clew.errors import Owner, ThreadNotFound
 from clew.ids import uuid7_at
 from clew.rollout import Home, NameIndex, RealFileSystem, WriterLock
+from clew.rollout.packing import pack_bytes
 from clew.store.checking import Checker, Progress
 from clew.store.findings import CODES, Finding
 from clew.testing import Call, MemoryFileSystem, ThreadBuilder, memory_home, write_every_shape
@@ -377,6 +378,22 @@ def test_a_cut_frame_tells_what_can_still_be_read(home: Home) -> None:
     count = read.count(b"\n")
     assert f"{count} lines ({len(read)} bytes) can be read" in found[0].why
     assert len(read) > 0
+
+
+def test_a_damaged_frame_costs_its_own_lines(home: Home) -> None:
+    builder = ThreadBuilder()
+    for number in range(40):
+        builder.turn(f"Question {number}? " + os.urandom(20_000).hex(), "Yes.")
+    path = home.new_path(builder.id, 1_783_000_000.0).with_suffix(".jsonl.zst")
+    path.parent.mkdir(parents=True)
+    packed = bytearray(pack_bytes(builder.data, frame=1 << 16))
+    place = len(packed) * 3 // 4
+    packed[place : place + 50] = bytes(50)
+    path.write_bytes(packed)
+    path.chmod(0o600)
+    found = [each for each in check(home) if each.code != "mode-too-wide" and each.severity == "error"]
+    assert {each.code for each in found} == {"frame-damaged"}
+    assert "damaged zstd frame" in found[0].why
 
 
 def test_a_seek_table_that_lies_is_found(home: Home) -> None:

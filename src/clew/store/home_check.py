@@ -151,15 +151,12 @@ class HomeCheck:
             for name in ("session_index.jsonl", "saved_sessions.json"):
                 wide += self._wide(self._home.path / name, limit=0o600)
             wide += self._wide(self._clew_home / "owners", limit=0o700)
-        if wide:
-            shown = str(wide[0]) if len(wide) == 1 else f"{len(wide)} files and folders, {wide[0]} among them,"
-            yield finding(
-                "mode-too-wide",
-                f"others may look into {shown}: chmod -R go= closes them".replace(",:", ":"),
-                path=str(self._home.path),
-                thread_id=next(iter(self._wanted)) if self._wanted is not None and len(self._wanted) == 1 else None,
-                count=len(wide),
-            )
+        if not wide:
+            return
+        shown = str(wide[0]) if len(wide) == 1 else f"{len(wide)} files and folders ({wide[0]} among them)"
+        (only,) = self._wanted if self._wanted is not None and len(self._wanted) == 1 else (None,)
+        why = f"others may look into {shown}; chmod -R go= closes them"
+        yield finding("mode-too-wide", why, thread_id=only, path=str(self._home.path), count=len(wide))
 
     def _wide(self, path: Path, *, limit: int) -> list[Path]:
         try:

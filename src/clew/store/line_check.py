@@ -84,7 +84,7 @@ class LineCheck:
 
     def run(self, source: ByteSource) -> list[Finding]:
         """Everything found in the file, in the order of its lines."""
-        if source.read_at(0, 3) == _BOM:
+        if _peek(source, 0, 3) == _BOM:
             self._found.add("byte-order-mark", "the file begins with a byte order mark", line=1, offset=0)
         if self._quick:
             self._look_quickly(source)
@@ -106,7 +106,7 @@ class LineCheck:
             self.lines = line.number
         if last is not None and not (source.damage and isinstance(last, Skipped) and last.why.startswith(_CUT)):
             self._line(last, source)
-        if isinstance(last, Record) and source.read_at(last.end - 1, 1) != b"\n" and source.damage is None:
+        if isinstance(last, Record) and _peek(source, last.end - 1, 1) not in (b"", b"\n") and source.damage is None:
             self._found.add("tail-without-newline", "the last line has no newline", at=last)
         self._finish(source)
 
@@ -152,7 +152,7 @@ class LineCheck:
             self._found.add("call-open", f"call {call_id} has no output", line=number, offset=start)
 
     def _empty(self, source: ByteSource) -> None:
-        blank = "only blank lines" if source.read_at(0, 1) else "the file is empty"
+        blank = "only blank lines" if _peek(source, 0, 1) else "the file is empty"
         self._found.add("file-empty", blank, line=1, offset=0)
 
     def _frame_damaged(self, damage: str, lines: int, size: int) -> None:
@@ -320,6 +320,14 @@ class LineCheck:
         elif self._calls.pop(call_id, None) is None:
             why = f"no call {call_id} is open"
             self._found.add("output-without-call", why, at=line)
+
+
+def _peek(source: ByteSource, offset: int, length: int) -> bytes:
+    """Nothing where the disk does not give it; the lines there tell why."""
+    try:
+        return source.read_at(offset, length)
+    except OSError:
+        return b""
 
 
 def _named(line: Record) -> _Ids:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tempfile
 from collections.abc import Callable
+from typing import IO, cast
 
 import msgspec
 
@@ -15,6 +18,7 @@ from clew.store.backups import Sink
 __all__ = ["copied", "numbered", "packed", "with_base"]
 
 BLOCK = 1 << 20
+SPOOL_IN_MEMORY = 32 << 20
 _USUAL = re.compile(rb'(\s*\{"timestamp":"[^"\\]*",)(?:"ordinal":(\d+),)?(?="type":)')
 _START = "subagent_history_start_ordinal"
 
@@ -28,13 +32,40 @@ def packed(file: RolloutFile, write: Write) -> Write:
         return write
 
     def compressed(put: Sink) -> None:
-        import zstandard
+        from clew.rollout.packing import pack
 
-        squeeze = zstandard.ZstdCompressor(level=3).compressobj()
-        write(lambda data: put(squeezed) if (squeezed := squeeze.compress(data)) else None)
-        put(squeeze.flush())
+        with contextlib.closing(_Spool()) as spool:
+            write(spool.file.write)
+            pack(spool, _Put(put))
 
     return compressed
+
+
+class _Spool:
+    """New text on its way into a compressed file. It holds a conversation: no name, and gone with the process."""
+
+    damage: str | None = None
+
+    def __init__(self) -> None:
+        self.file = cast("IO[bytes]", tempfile.SpooledTemporaryFile(SPOOL_IN_MEMORY))  # noqa: SIM115 - closed below
+
+    def size(self) -> int:
+        return self.file.seek(0, 2)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self.file.seek(offset)
+        return self.file.read(length)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class _Put:
+    def __init__(self, put: Sink) -> None:
+        self._put = put
+
+    def write(self, data: bytes, /) -> None:
+        self._put(data)
 
 
 def copied(source: ByteSource, put: Sink, start: int, end: int) -> None:
