@@ -6,12 +6,13 @@ import errno
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 from thread_bench import Nobody, front, message
 
 from clew.errors import BadRequest, HomeUnwritable, LogDamaged, ThreadArchived, ThreadBusy, ThreadNotFound
 from clew.events import Notice, TurnInput, TurnResult
-from clew.rollout import Line
+from clew.rollout import Line, WaitingLine
 from clew.settings import ApprovalPolicy, Overrides, Sandbox, SandboxMode, Settings
 from clew.store import ListQuery
 from clew.testing import MemoryFileSystem, ThreadBuilder, memory_home
@@ -334,3 +335,66 @@ async def test_a_home_that_cannot_be_written_is_named_with_the_reason(tmp_path: 
         assert told.value.thread_id == thread.id
         fs.heal()
         assert (await one.say(thread, "third")).status == "completed"
+
+
+async def test_two_programs_with_long_queues_take_turns(tmp_path: Path) -> None:
+    fs, count = MemoryFileSystem(), 12
+    async with front(tmp_path, fs, "one") as one, front(tmp_path, fs, "two") as two:
+        thread = await one.start()
+        await one.say(thread, "begin")
+        same = await two.open(thread.id)
+        line = WaitingLine(fs, Path("/memory/clew"), thread.id)
+        turns = [one.run(thread, f"wait one {number}") for number in range(count)]
+        await one.engine.at("one 0").wait()
+        turns += [two.run(same, f"wait two {number}") for number in range(count)]
+        for number in range(count):
+            for program, hand in (("one", one), ("two", two)):
+                name = f"{program} {number}"
+                await hand.engine.at(name).wait()
+                last = number == count - 1 and program == "two"
+                while not (last or line.read()):  # the other one asks while this turn runs
+                    await anyio.lowlevel.checkpoint()
+                hand.engine.gate(name).set()
+        assert {(await turn.wait()).status for turn in turns} == {"completed"}
+        asked = [text for text in one.told(thread.id) if text.startswith("wait")]
+        assert asked == [f"wait {program} {number}" for number in range(count) for program in ("one", "two")]
+        assert not line.there
+
+
+async def test_those_who_asked_first_come_first_and_an_interrupted_one_leaves_the_line(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs, "a") as a, front(tmp_path, fs, "b") as b, front(tmp_path, fs, "c") as c:
+        thread = await a.start()
+        await a.say(thread, "begin")
+        line = WaitingLine(fs, Path("/memory/clew"), thread.id)
+        turns = [a.run(thread, "wait x"), a.run(thread, "second of a")]
+        await a.engine.at("x").wait()
+        for count, hand in enumerate((b, c, b), 1):
+            turns.append(hand.run(await hand.open(thread.id), f"of {hand.owner.program}"))
+            while len(line.read()) < min(count, 2):
+                await anyio.lowlevel.checkpoint()
+        assert [entry.program for entry in line.read()] == ["b", "c"]
+        turns[2].interrupt()
+        while [entry.program for entry in line.read()] != ["c", "b"]:  # it asks anew, for its other turn
+            await anyio.lowlevel.checkpoint()
+        a.engine.gate("x").set()
+        assert [(await turn.wait()).status for turn in turns] == ["completed"] * 2 + ["interrupted"] + ["completed"] * 2
+        told = a.told(thread.id)[2::2]
+        assert told == ["wait x", "of c", "of b", "second of a"]
+
+
+async def test_a_held_thread_says_which_turn_runs_and_for_how_long(tmp_path: Path) -> None:
+    fs = MemoryFileSystem()
+    async with front(tmp_path, fs, "one") as one, front(tmp_path, fs, "two") as two:
+        thread = await one.start()
+        running = one.run(thread, "wait a")
+        await one.engine.at("a").wait()
+        owner = (await two.threads.status(thread.id)).owner
+        assert owner is not None
+        assert (owner.program, owner.turn) == ("one", running.turn_id)
+        assert str(owner).partition(" for ")[0].endswith(f", at work on turn {running.turn_id}")
+        with pytest.raises(ThreadBusy) as busy:
+            await two.threads.archive(thread.id)
+        assert busy.value.owner == owner
+        assert f"clew unlock {thread.id} --force" in busy.value.hint
+        one.engine.gate("a").set()
