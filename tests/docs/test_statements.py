@@ -215,7 +215,7 @@ def test_error_texts_are_told_as_they_are() -> None:
         "unknown id": ThreadNotFound("ID"),
         "wrong argument of a thread tool": BadRequest("limit", "expected a number from 1 to 200"),
         "archived": ThreadArchived("ID"),
-        "held by another program": ThreadBusy("ID", Owner("PROGRAM", pid=4711)),
+        "held by another program": ThreadBusy("ID", Owner("PROGRAM", 4711, "HOST", "TIME", "TURN", 200.0)),
         "the folder is gone": FolderGone("PATH", thread_id="ID"),
     }
     for case, expected in real.items():

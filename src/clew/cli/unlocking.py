@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -168,13 +169,14 @@ def _refusal(hold: Hold) -> str:
 
 def _words(told: Unlocked) -> str:
     owner = "another program" if told.owner is None else str(told.owner)
+    former = "a program" if told.owner is None else str(replace(told.owner, since=None, turn=None))
     reason = f" ({told.why})" if told.why else ""
     said = {
         "free": "is free",
-        "removed": f"is free now: removed what {owner if told.owner else 'a program'} left{reason}",
-        "handed-over": f"is free now: {owner} let go",
+        "removed": f"is free now: removed what {former} left{reason}",
+        "handed-over": f"is free now: {former} let go",
         "held": f"is held by {owner}{reason}",
-        "elsewhere": f"may be held by {owner}: {told.why}",
+        "elsewhere": f"may be held by {former}: {told.why}",
     }[told.outcome]
     more = [*(f"waits for it: {waiting}" for waiting in told.waiting), *([told.hint] if told.hint else [])]
     lines = [terminal.one_line(f"{told.thread_id} {said}"), *(f"  {terminal.one_line(line)}" for line in more)]

@@ -32,7 +32,7 @@ _MOST = 1 << 20
 
 
 class Waiting(OwnerRecord):
-    """One that waits; `ticket` tells it from others of its process."""
+    """One that waits, `since` then; it runs no turn. `ticket` tells it from others of its process."""
 
     ticket: str = ""
 
@@ -109,7 +109,6 @@ class Place:
             pid=owner.pid,
             host=owner.host,
             since=utc_stamp(time.time()),
-            turn=owner.turn,
             boot=boot,
             started=started,
             ticket=self._ticket,
