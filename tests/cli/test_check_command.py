@@ -70,7 +70,7 @@ def test_damage_is_grouped_by_thread_with_what_to_do_next(home: Home, capsys: py
             f"  {path}\n"
             f"  error   line-damaged: line 24 (byte {size}): JSON is malformed: invalid character (byte 0)\n"
             f"  warning torn-tail: line 25 (byte {size + 4}): 3 bytes of an unfinished line "
-            "(JSON is malformed: invalid character (byte 0))\n"
+            "(Input data was truncated)\n"
             "\n"
             "2 threads, 2 files: 1 error, 1 warning\n"
             f"Next: clew repair drop-torn-tail {bad.id} --dry-run\n"
