@@ -448,7 +448,7 @@ def test_locks_and_owners_that_nobody_holds_are_found(home: Home, tmp_path: Path
         ("stale-owner", lost, "drop-stale-locks"),
     ]
     assert [each.why for each in found][1:] == [
-        f"clew exec (pid {2**22 + 17}) is gone",
+        f"clew exec (pid {2**22 + 17}) does not hold the lock: its process has ended",
         f"clew exec (pid {os.getpid()}) does not hold the lock",
     ]
 

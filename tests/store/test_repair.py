@@ -14,8 +14,9 @@ import zstandard
 from repair_cases import CASES, OTHER, Case, damaged_base, foreign_tail, numbered_badly, reordered, thread, torn
 
 from clew.clock import SystemClock
-from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, ThreadNotFound, Unsupported
+from clew.errors import BadRequest, ClewError, LogReplaced, Owner, ThreadBusy, ThreadNotFound, Unsupported
 from clew.rollout import Home, NameIndex, RealFileSystem, Record, WriterLock, read_thread
+from clew.store.backups import Change, Sink, commit
 from clew.store.checking import Checker
 from clew.store.findings import Finding
 from clew.store.repair import REPAIRS, Repairs
@@ -138,6 +139,23 @@ def test_a_backup_that_was_touched_is_not_put_back(home: Home, clew_home: Path) 
     with pytest.raises(Unsupported, match="is not what was kept"):
         surgeon.undo(done.stamp or "")
     assert files(home) == before
+
+
+def test_a_writer_without_locks_is_not_overwritten(home: Home, clew_home: Path) -> None:
+    builder = thread()
+    path = builder.write(home)
+
+    def write(put: Sink) -> None:
+        put(b"new\n")
+        with path.open("ab") as file:
+            file.write(b"{}\n")
+
+    with pytest.raises(LogReplaced):
+        commit(home.fs, clew_home, "test", [Change(path, "", write)], clock=SystemClock())
+    assert path.read_bytes() == builder.data + b"{}\n"
+    assert list(path.parent.iterdir()) == [path]
+    (backup,) = repairs(home, clew_home).backups()
+    assert backup.state == "failed"
 
 
 def test_a_thread_that_is_written_is_left_alone(home: Home, clew_home: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import time
 from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +11,18 @@ import msgspec
 
 from clew.clock import Clock
 from clew.errors import LogDamaged
-from clew.rollout import Entry, File, FileSystem, Home, RolloutFile, RolloutName, canonical_id, read_saved_sessions
+from clew.rollout import (
+    Entry,
+    File,
+    FileSystem,
+    Home,
+    RolloutFile,
+    RolloutName,
+    WaitingLine,
+    canonical_id,
+    read_record,
+    read_saved_sessions,
+)
 from clew.rollout.framing import read_table, walk_frames
 from clew.store.findings import Finding, finding
 
@@ -61,12 +70,6 @@ class StaleLock(msgspec.Struct, frozen=True):
 class _WireName(msgspec.Struct):
     id: str
     thread_name: str | None = None
-
-
-class _WireOwner(msgspec.Struct):
-    program: str
-    pid: int | None = None
-    host: str | None = None
 
 
 class HomeCheck:
@@ -262,27 +265,30 @@ def find_stale(home: Home, clew_home: Path) -> Iterator[StaleLock]:
             held.add(thread_id)
     owners = clew_home / "owners"
     for entry in sorted(_entries(home.fs, owners)):
-        thread_id = canonical_id(entry.name.removesuffix(".json"))
-        if entry.is_dir or not entry.name.endswith(".json") or thread_id is None or thread_id in held:
+        name, _, ending = entry.name.rpartition(".")
+        thread_id = canonical_id(name)
+        if entry.is_dir or thread_id is None or thread_id in held:
             continue
-        why = _owner_fault(home.fs, owners / entry.name)
+        if ending == "json":
+            why = _owner_fault(home.fs, clew_home, thread_id)
+        elif ending == "wanted":
+            line = WaitingLine(home.fs, clew_home, thread_id)
+            why = "those who waited for the thread have ended" if line.there and not line.living() else None
+        else:
+            continue
         if why is not None:
             yield StaleLock("stale-owner", owners / entry.name, thread_id, why)
 
 
-def _owner_fault(fs: FileSystem, path: Path) -> str | None:
+def _owner_fault(fs: FileSystem, clew_home: Path, thread_id: str) -> str | None:
     """Why a record beside a lock that nobody holds is stale; None for one of another machine."""
-    try:
-        with contextlib.closing(fs.open_read(path)) as file:
-            owner = msgspec.json.decode(file.read_at(0, BLOCK), type=_WireOwner)
-    except OSError:
-        return None
-    except (msgspec.DecodeError, ValueError):
+    record = read_record(fs, clew_home, thread_id)
+    if record is None:
         return "this owner record cannot be read"
-    if owner.host not in (None, socket.gethostname()):
+    standing = record.standing()
+    if standing.state == "elsewhere":
         return None
-    gone = owner.pid is not None and not _alive(owner.pid)
-    return f"{owner.program} (pid {owner.pid}) {'is gone' if gone else 'does not hold the lock'}"
+    return f"{record.owner()} does not hold the lock" + (f": {standing.why}" if standing.why else "")
 
 
 @contextlib.contextmanager
@@ -357,13 +363,3 @@ def _is_file(fs: FileSystem, path: Path) -> bool:
         return not fs.stat(path).is_dir
     except OSError:
         return False
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
