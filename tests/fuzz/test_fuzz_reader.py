@@ -24,7 +24,7 @@ def test_an_undamaged_home_holds(number: int, tmp_path: Path) -> None:
     assert Case.decode(CASES[number].encode()) == CASES[number]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.sampled_from(range(len(CASES))), st.integers(0, 2**32))
 def test_a_damaged_home_holds(number: int, seed: int) -> None:
     rng = random.Random(seed)
