@@ -319,7 +319,7 @@ class ColdWorker:
                     self._fs.set_mode(packed, self._fs.stat(plain).mode)
         except FileNotFoundError:
             return False
-        if relation == "differs":
+        if relation in ("differs", "longer"):
             raise Skip("differs", f"{packed} holds something else than the plain file beside it")
         if relation == "shorter":
             self._fs.unlink(packed)
@@ -334,6 +334,9 @@ class ColdWorker:
                 with contextlib.closing(self._fs.open_read(plain)) as original:
                     if original.identity() != before.identity:
                         raise Skip("changed")
+                    # A writer may have died with lines that are not durable: the power must not take them from the
+                    # plain form, which counts, when they are in the packed one.
+                    original.sync()
                     self._fail.hit("before_write")
                     pack(PlainSource(original), target, level=run.rules.level, paced=run.pace)
                     self._fail.hit("after_write")

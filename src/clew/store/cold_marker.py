@@ -67,6 +67,8 @@ class RunMarker:
         try:
             # It appears with its text and its lock, so that nobody takes it for one that is over.
             file.write(f"pid={process} started_at={int(clock.now())} {_PROGRAM}\n".encode())
+            # One that lost its text with the power would be taken for another program's.
+            file.sync()
             if not file.try_lock():
                 raise CompressionRunning(path)
             for _ in range(3):

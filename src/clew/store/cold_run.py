@@ -160,6 +160,7 @@ class Run:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._pace = Pace(rules.rate, clock, self._stop.wait)
+        self._working = 0
         self._files = self._bytes = self._of_files = self._of_bytes = 0
 
     async def work(self, jobs: list[Job], change: Callable[[Job], None]) -> None:
@@ -168,16 +169,21 @@ class Run:
         self._of_files = sum(len(job.files) for job in jobs)
         self._of_bytes = sum(file.size for job in jobs for file in job.files)
         waiting = iter(jobs)
-        async with anyio.create_task_group() as watching:
-            watching.start_soon(self._stop_when_cancelled)
-            async with anyio.create_task_group() as workers:
-                for _ in range(min(self.rules.parallel, len(jobs))):
-                    workers.start_soon(self._take, waiting, change)
-            watching.cancel_scope.cancel()
+        self._working = min(self.rules.parallel, len(jobs))
+        if not self._working:
+            return
+        # One group for all: who waits for the end of a cancelled run must have told the threads to stop before.
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._stop_when_cancelled)
+            for _ in range(self._working):
+                tasks.start_soon(self._take, waiting, change, tasks.cancel_scope)
 
-    async def _take(self, waiting: Iterator[Job], change: Callable[[Job], None]) -> None:
+    async def _take(self, waiting: Iterator[Job], change: Callable[[Job], None], scope: anyio.CancelScope) -> None:
         for job in waiting:
             await anyio.to_thread.run_sync(self._until_stopped, change, job)
+        self._working -= 1
+        if not self._working:
+            scope.cancel()
 
     def _until_stopped(self, change: Callable[[Job], None], job: Job) -> None:
         try:
