@@ -441,6 +441,16 @@ class Threads:
         )
         return new_id
 
+    async def revert(self, reference: str, before_turn: str) -> ThreadSummary:
+        """Take a thread back to where a turn began; what came since stays on disk and is not part of it any more.
+        Raises `ThreadBusy` while a turn runs, `Unsupported` for the older history mode (fork it instead)."""
+        summary = await self.summary(reference)
+        if self.running(summary.id) is not None:
+            raise ThreadBusy(summary.id, self._owner)
+        await self._logs.revert(summary.id, before_turn, self._owner)
+        self._loaded.pop(summary.id, None)
+        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
+
     async def rename(self, reference: str, name: str | None) -> ThreadSummary:
         summary = await self.summary(reference)
         await anyio.to_thread.run_sync(self._catalog.rename, summary.id, name)

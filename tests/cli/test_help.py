@@ -46,6 +46,7 @@ Servers:
 
 Keeping threads:
   fork             Copy a thread, whole or up to a turn; prints the new id.
+  revert           Take a thread back to where a turn began.
   rename           Give a thread a name, or take it away.
   archive          Put threads away; they stay on disk.
   unarchive        Take archived threads out again.

@@ -91,6 +91,13 @@ Accepted for programs that pass them, without an effect here: --thread-source,
         ),
     ),
     Command(
+        "revert",
+        "clew.cli.keeping:revert",
+        _KEEP,
+        "Take a thread back to where a turn began.",
+        (("clew revert parser --before-turn TURN", "what came since stays on disk"),),
+    ),
+    Command(
         "rename",
         "clew.cli.keeping:rename",
         _KEEP,

@@ -1,4 +1,4 @@
-"""`clew fork`, `rename`, `archive`, `unarchive`: what is done to threads as a whole."""
+"""`clew fork`, `revert`, `rename`, `archive`, `unarchive`: what is done to threads as a whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clew.store.contracts import ThreadSummary
     from clew.threads import Threads
 
-__all__ = ["archive", "fork", "rename", "unarchive"]
+__all__ = ["archive", "fork", "rename", "revert", "unarchive"]
 
 _Switch = Parameter(negative="")
 
@@ -55,6 +55,26 @@ async def fork(
         new = await threads.fork(thread, after_turn=after_turn, before_turn=before_turn)
         summary = await threads.rename(new, name) if name else await threads.summary(new)
     _tell([summary], f"{new}\n", json=json)
+    return 0
+
+
+async def revert(thread: str, /, *, before_turn: str, json: Annotated[bool, _Switch] = False, options: Options) -> int:
+    """Take a thread back to an earlier turn.
+
+    Parameters
+    ----------
+    thread
+        Id, beginning of an id, name, or last.
+    before_turn
+        The first turn that is taken back.
+    json
+        As JSON.
+    """
+    from clew.cli.opening import load_config, open_home
+
+    async with open_home(load_config(options), "clew revert") as threads:
+        summary = await threads.revert(thread, before_turn)
+    _tell([summary], f"{summary.id} is back where turn {before_turn} began\n", json=json)
     return 0
 
 

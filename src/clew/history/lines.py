@@ -12,10 +12,11 @@ from typing import Any, Literal, cast
 import msgspec
 
 from clew.events import TurnError, TurnInput, Usage
+from clew.history.recorded import RecordedSettings
 from clew.rollout.envelope import Line
 from clew.settings import Sandbox, SandboxMode, Settings
 
-__all__ = ["HistoryMode", "TurnLines", "sandbox_payload", "session_meta", "stamped"]
+__all__ = ["HistoryMode", "TurnLines", "sandbox_payload", "session_meta", "settings_lines", "stamped"]
 
 HistoryMode = Literal["legacy", "paginated"]
 
@@ -91,6 +92,32 @@ def sandbox_payload(sandbox: Sandbox, cwd: str) -> dict[str, Any]:
         "network": "enabled" if network else "restricted",
     }
     return {"permission_profile": profile, "sandbox_policy": policy}
+
+
+def settings_lines(thread_id: str, recorded: RecordedSettings) -> list[Line]:
+    """A thread's settings said outside of a turn; nothing where too little of them is known to say it."""
+    if recorded.cwd is None or recorded.model is None or recorded.sandbox is None or recorded.approval is None:
+        return []
+    mode = {
+        "mode": "default",
+        "settings": {
+            "model": recorded.model,
+            "reasoning_effort": recorded.effort,
+            "developer_instructions": recorded.developer_instructions,
+        },
+    }
+    applied = {
+        "model": recorded.model,
+        "model_provider_id": recorded.provider,
+        "approval_policy": recorded.approval.value,
+        "approvals_reviewer": "user",
+        **sandbox_payload(recorded.sandbox, recorded.cwd),
+        "cwd": recorded.cwd,
+        "runtime_workspace_roots": [recorded.cwd],
+        "collaboration_mode": mode,
+    }
+    event = {"type": "thread_settings_applied", "thread_id": thread_id, "thread_settings": applied}
+    return [Line("event_msg", event)]
 
 
 def stamped(item: dict[str, Any], turn_id: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Forks: the lines of the file that goes on from where another thread is cut.
+"""Forks and reverts: the lines of the file that goes on from where a thread is cut.
 
 A paginated thread is forked *by reference*: the new file holds only its own lines and names the bytes it inherits. A
-legacy thread is *copied*, as its readers expect. Either way the source is only read.
+legacy thread is *copied*, as its readers expect. Either way the source is only read. A revert is a later segment of the
+same thread that inherits up to the cut; what was taken back stays on disk.
 """
 
 from __future__ import annotations
@@ -10,14 +11,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from clew.clock import Clock, utc_stamp
-from clew.errors import LogDamaged
+from clew.errors import LogDamaged, Unsupported
+from clew.history.context import rebuild
 from clew.history.cuts import find_cut
+from clew.history.lines import settings_lines
 from clew.history.metadata import read_meta
 from clew.history.payload import object_from
 from clew.ids import IdSource
-from clew.rollout import Home, Line, Record, RolloutFile, ThreadFiles, lineage, parse_head, read_head, read_thread
+from clew.rollout import (
+    Home,
+    Line,
+    Record,
+    RolloutFile,
+    ThreadFiles,
+    lineage,
+    parse_head,
+    read_head,
+    read_thread,
+    read_thread_back,
+)
 
-__all__ = ["fork_lines"]
+__all__ = ["fork_lines", "revert_lines"]
 
 _NOT_INHERITED = (
     "agent_nickname",
@@ -30,6 +44,9 @@ _NOT_INHERITED = (
     "subagent_history_start_ordinal",
 )
 """Members of the source's `session_meta` that say nothing about a fork of it."""
+
+_OF_ITS_START = ("forked_from_id", "forked_from_ordinal_exclusive", "subagent_history_start_ordinal")
+"""Members of a thread's `session_meta` that its later segments do not repeat."""
 
 _MARKER = (
     "<turn_aborted>\nThis conversation was forked while a turn was running. What ran then goes on, if at all, in the "
@@ -95,6 +112,36 @@ def fork_lines(
     if cut.open_turn_id is not None:
         lines += _interruption(cut.open_turn_id, clock, ids)
     return lines
+
+
+def revert_lines(home: Home, files: ThreadFiles, before_turn: str, *, clock: Clock) -> list[Line]:
+    """The first lines of a thread's next segment, which begins where `before_turn` began.
+
+    The settings of today are said again: those of the turns that stay may be wider. Raises `BadRequest` for a turn that
+    is not there, `Unsupported` for a legacy thread, `LogDamaged` for one without metadata.
+    """
+    head = read_head(home, files.current)
+    payload = object_from(head.payload) if head is not None else None
+    if head is None or payload is None:
+        raise LogDamaged(files.current.plain_path, 1, "no session metadata to go on from", thread_id=files.thread_id)
+    meta = read_meta(head, path=str(files.current.plain_path))
+    if meta.history_mode != "paginated":
+        raise Unsupported("revert", "this thread has the older history mode; fork it with --before-turn instead")
+    cut = find_cut(
+        read_thread(home, files), meta.history_mode, before_turn=before_turn, subagent_start=meta.subagent_start
+    )
+    assert cut.at.ordinal is not None, "paginated lines are numbered"
+    mine = {key: value for key, value in payload.items() if key not in _OF_ITS_START}
+    mine |= {
+        "timestamp": utc_stamp(clock.now()),
+        "history_base": {
+            "thread_id": _holding(home, files, cut.at.ordinal).name.rollout_id,
+            "end_ordinal_exclusive": cut.at.ordinal,
+            "end_byte_offset": cut.at.offset,
+        },
+    }
+    recorded = rebuild(read_thread_back(home, files), head).recorded
+    return [Line("session_meta", mine), *settings_lines(files.thread_id, recorded)]
 
 
 def _holding(home: Home, files: ThreadFiles, ordinal: int) -> RolloutFile:

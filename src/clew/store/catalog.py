@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -22,6 +23,7 @@ from clew.history.payload import object_from, part_texts
 from clew.history.summary import summarise_head
 from clew.rollout import (
     FailPoints,
+    FileSystem,
     Home,
     NameIndex,
     Record,
@@ -34,6 +36,7 @@ from clew.rollout import (
     read_thread,
 )
 from clew.store.contracts import ListQuery, Page, SearchHit, ThreadSummary
+from clew.store.refusals import refusal
 
 __all__ = ["HomeCatalog"]
 
@@ -209,31 +212,66 @@ class HomeCatalog:
         return self._moved(thread_id, lambda file: self._home.dated_folder(file.name), archived=False)
 
     def _moved(self, thread_id: str, folder: Callable[[RolloutFile], Path], *, archived: bool) -> ThreadSummary:
+        thread_id = self._files(thread_id).thread_id
+        try:
+            lock = WriterLock.acquire(self._home, self._clew_home, thread_id, self._owner)
+            try:
+                self._move_all(thread_id, folder, archived=archived)
+            finally:
+                lock.release()
+        except OSError as error:
+            raise refusal(error, self._home.path, thread_id) from error
+        return self.get(thread_id)
+
+    def _move_all(self, thread_id: str, folder: Callable[[RolloutFile], Path], *, archived: bool) -> None:
         """Move all files of a thread, oldest segment first, so that the newest never stands without its base's
         neighbour; done under the writer lock."""
         fs = self._home.fs
-        lock = WriterLock.acquire(self._home, self._clew_home, self._files(thread_id).thread_id, self._owner)
-        try:
-            for file in self._files(thread_id).segments:
-                if file.archived == archived:
-                    continue
-                target = folder(file)
-                fs.make_folder(target)
-                if not file.compressed:
-                    # A crash while it was unpacked leaves the packed form behind the plain one; left here alone it
-                    # would be a thread again.
-                    packed = file.path.with_name(f"{file.path.name}.zst")
+        files = self._files(thread_id)
+        for double in files.doubles:
+            # A move that was cut off leaves a file under both of its names.
+            if any(_same(fs, double.path, file.path) for file in files.segments):
+                fs.unlink(double.path)
+        for file in files.segments:
+            target = folder(file)
+            if file.archived == archived:
+                # Whoever moved it may not have got to making that durable.
+                for place in (file.path.parent, self._home.dated_folder(file.name), self._home.archived_sessions):
                     with contextlib.suppress(FileNotFoundError):
-                        fs.rename(packed, target / packed.name)
-                fs.rename(file.path, target / file.path.name)
-                self._fail.hit("after_rename")
-                fs.sync_folder(target)
-                fs.sync_folder(file.path.parent)
-                if not archived:
-                    fs.set_mtime(target / file.path.name, int(self._clock.now() * 1_000_000_000))
-        finally:
-            lock.release()
-        return self.get(thread_id)
+                        fs.sync_folder(place)
+                continue
+            fs.make_folder(target)
+            if not file.compressed:
+                # A crash while it was unpacked leaves the packed form behind the plain one; left here alone it
+                # would be a thread again.
+                packed = file.path.with_name(f"{file.path.name}.zst")
+                with contextlib.suppress(FileNotFoundError):
+                    fs.rename(packed, target / packed.name)
+            self._move(file.path, target / file.path.name)
+            if not archived:
+                fs.set_mtime(target / file.path.name, int(self._clock.now() * 1_000_000_000))
+
+    def _move(self, path: Path, target: Path) -> None:
+        """The new name is durable before the old one goes, or power loss could take both."""
+        fs = self._home.fs
+        try:
+            fs.link(path, target)
+        except FileExistsError:
+            if not _same(fs, path, target):
+                raise
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            fs.rename(path, target)  # no second names on this disk
+        self._fail.hit("after_rename")
+        fs.sync_folder(target.parent)
+        with contextlib.suppress(FileNotFoundError):
+            fs.unlink(path)
+        fs.sync_folder(path.parent)
+
+
+def _same(fs: FileSystem, one: Path, other: Path) -> bool:
+    return fs.stat(one).identity == fs.stat(other).identity
 
 
 _Where = Literal["title", "user", "agent"]

@@ -94,6 +94,12 @@ class LogStore(Protocol):
         Raises `ThreadNotFound`, `BadRequest` for an unknown turn."""
         ...
 
+    async def revert(self, thread_id: str, before_turn: str, owner: Owner) -> None:
+        """Take the thread back to where `before_turn` began. Nothing is removed: a later segment goes on from there.
+        Raises `ThreadNotFound`, `ThreadBusy`, `ThreadArchived`, `BadRequest` for an unknown turn, `Unsupported` for
+        the older history mode."""
+        ...
+
 
 class ThreadSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One thread in a list. Times are RFC 3339 UTC; `path` is the current file without `.zst`."""

@@ -6,7 +6,6 @@ other out; the lock is held for one turn, not for as long as a thread is loaded.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,14 +16,13 @@ import anyio.to_thread
 
 from clew.clock import Clock
 from clew.errors import (
-    DiskFull,
-    HomeUnwritable,
     LogDamaged,
     Owner,
     StaleLease,
     SyncFailed,
     ThreadArchived,
     ThreadNotFound,
+    Unsupported,
 )
 from clew.ids import IdSource
 from clew.rollout import (
@@ -50,16 +48,21 @@ from clew.rollout.durable import KnownDurable
 from clew.rollout.leftovers import UNPACKING, remove_dead
 from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
-from clew.store.branch import fork_lines
+from clew.store.branch import fork_lines, revert_lines
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
+from clew.store.peer_index import path_in_database
+from clew.store.refusals import refusal
 
 __all__ = ["LocalStore"]
 
 
 class _LocalLease:
-    def __init__(self, lock: WriterLock, writer: LogWriter, committer: GroupCommitter, *, existed: bool) -> None:
+    def __init__(
+        self, lock: WriterLock, folder: Path, writer: LogWriter, committer: GroupCommitter, *, existed: bool
+    ) -> None:
         self._lock = lock
+        self._folder = folder
         self._writer = writer
         self._committer = committer
         self._over = False
@@ -76,7 +79,14 @@ class _LocalLease:
         try:
             await self._committer.close_writer(self._writer)
         finally:
-            await anyio.to_thread.run_sync(self._lock.release)
+            await anyio.to_thread.run_sync(_give_back, self._lock, self._folder)
+
+
+def _give_back(lock: WriterLock, folder: Path) -> None:
+    try:
+        lock.release()
+    except OSError as error:
+        raise refusal(error, folder, lock.thread_id) from error
 
 
 class LocalStore:
@@ -121,10 +131,7 @@ class LocalStore:
         try:
             lock = await self._acquire(thread_id, owner, wait)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(self._home.thread_lock(thread_id)) from error
-            why = error.strerror or str(error)
-            raise HomeUnwritable(error.filename or self._home.lock_folder, why, thread_id=thread_id) from error
+            raise refusal(error, self._home.lock_folder, thread_id) from error
         lease: _LocalLease | None = None
         try:
             # Shielded: a cancellation that arrives now must find the lease made, or nothing.
@@ -132,17 +139,21 @@ class LocalStore:
                 lease = await anyio.to_thread.run_sync(self._lease_of, lock, create)
             assert lease is not None
             yield lease
+        except OSError as error:
+            if lease is not None:
+                raise
+            raise refusal(error, self._home.path, thread_id) from error
         finally:
             with anyio.CancelScope(shield=True):
                 if lease is not None:
                     await lease.end()
                 else:
-                    await anyio.to_thread.run_sync(lock.release)
+                    await anyio.to_thread.run_sync(_give_back, lock, self._home.lock_folder)
 
     def _lease_of(self, lock: WriterLock, create: bool) -> _LocalLease:
         path, existed = self._path_for(lock.thread_id, create)
         writer = LogWriter(self._fs, path, self._clock, self._fail, create=not existed, known=self._known)
-        return _LocalLease(lock, writer, self._committer, existed=existed)
+        return _LocalLease(lock, self._home.lock_folder, writer, self._committer, existed=existed)
 
     async def _acquire(self, thread_id: str, owner: Owner, wait: float | None) -> WriterLock:
         """Other clews hold a thread for a turn and are waited for; programs that keep it while it is open, for `wait`
@@ -200,6 +211,22 @@ class LocalStore:
     def holder(self, thread_id: str) -> Owner | None:
         return lock_holder(self._home, self._clew_home, thread_id)
 
+    async def revert(self, thread_id: str, before_turn: str, owner: Owner) -> None:
+        # Leased without appending: nobody may write the segment that is taken back, or begin another one.
+        async with self.lease(thread_id, owner) as lease:
+            files = await anyio.to_thread.run_sync(self._files, lease.thread_id)
+            known = await anyio.to_thread.run_sync(path_in_database, self._home.path, files.thread_id)
+            if known is not None:
+                # It follows its database and not the files: both would go on, each with half of the thread.
+                why = "Codex has the thread in its database and would not follow; fork it with --before-turn instead"
+                raise Unsupported("revert", why)
+            await anyio.to_thread.run_sync(self._settle, files)
+            lines = await anyio.to_thread.run_sync(
+                lambda: revert_lines(self._home, files, before_turn, clock=self._clock)
+            )
+            path = self._home.new_path(files.thread_id, self._clock.now(), self._ids.uuid7())
+            await self._write_new(path, lines)
+
     async def fork(
         self,
         source_id: str,
@@ -228,7 +255,9 @@ class LocalStore:
             )
         )
         # A new id has no other writer, so no lock is needed.
-        path = self._home.new_path(new_id, self._clock.now())
+        await self._write_new(self._home.new_path(new_id, self._clock.now()), lines)
+
+    async def _write_new(self, path: Path, lines: Sequence[Line]) -> None:
         writer = LogWriter(self._fs, path, self._clock, self._fail, known=self._known)
         try:
             await self._committer.append(writer, lines)
