@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import zstandard
 
 from clew.ids import uuid7_at
 from clew.rollout import RolloutName
@@ -62,6 +63,17 @@ def test_without_its_torn_tail(codex: Codex, world: World, endpoint: Endpoint, b
     talk, path = begun(codex, world, endpoint, by)
     path.write_bytes(path.read_bytes()[:-20] + b"\xc3")
     repair(world, "drop-torn-tail")
+    goes_on(codex, talk)
+
+
+def test_without_its_torn_tail_in_a_compressed_file(codex: Codex, world: World, endpoint: Endpoint) -> None:
+    talk, path = begun(codex, world, endpoint, "clew")
+    packed = path.with_name(f"{path.name}.zst")
+    packed.write_bytes(zstandard.compress(path.read_bytes()[:-20]))
+    packed.chmod(0o600)
+    path.unlink()
+    repair(world, "drop-torn-tail")
+    assert packed.exists()
     goes_on(codex, talk)
 
 
