@@ -39,7 +39,6 @@ from clew.rollout import (
     acquire_waiting,
     lineage,
     lock_holder,
-    materialise,
     read_head,
     read_thread,
     read_thread_back,
@@ -184,7 +183,9 @@ class LocalStore:
             return current.path, False
         if current.compressed:
             remove_dead(self._fs, current.plain_path, UNPACKING, os.getpid())
-            current = materialise(self._fs, current, fail=self._fail, process=os.getpid())
+            from clew.store.cold_metrics import materialise_measured  # OpenTelemetry takes a while to load
+
+            current = materialise_measured(self._fs, current, fail=self._fail, process=os.getpid())
         return current.path, True
 
     def _files(self, thread_id: str) -> ThreadFiles:
