@@ -159,7 +159,7 @@ class HomeCheck:
         shown = str(wide[0]) if len(wide) == 1 else f"{len(wide)} files and folders ({wide[0]} among them)"
         (only,) = self._wanted if self._wanted is not None and len(self._wanted) == 1 else (None,)
         why = f"others may look into {shown}; chmod -R go= closes them"
-        yield finding("mode-too-wide", why, thread_id=only, path=str(self._home.path), count=len(wide))
+        yield finding("mode-too-wide", why, thread_id=only, path=str(self._home.path))
 
     def _wide(self, path: Path, *, limit: int) -> list[Path]:
         try:
