@@ -168,10 +168,17 @@ class ColdWorker:
             run.report.cleaned = await anyio.to_thread.run_sync(self._clean)
             jobs = await anyio.to_thread.run_sync(self._cold, only, run)
             await run.work(jobs, lambda job: self._locked(job, run, lambda file, lock: self._compress(file, lock, run)))
+            await anyio.to_thread.run_sync(self._sync_removals, run)
             done = True
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(marker.leave if done else marker.remove)
+
+    def _sync_removals(self, run: Run) -> None:
+        """Make it durable that plain files are gone: once per folder, as one that comes back after a power cut stands
+        beside its packed form and does no harm."""
+        for folder in run.folders:
+            self._fs.sync_folder(folder)
 
     def _take_marker(self) -> RunMarker:
         return RunMarker.take(self._home, self._clock, process=self._process, is_alive=self._is_alive)
@@ -301,7 +308,7 @@ class ColdWorker:
         after = self._fs.stat(packed).size
         self._fail.hit("before_unlink")
         self._fs.unlink(plain)
-        self._fs.sync_folder(plain.parent)
+        run.removed_from(plain.parent)
         return before.size, after
 
     def _packed_already(self, plain: Path, packed: Path, run: Run) -> bool:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -161,6 +162,8 @@ class Run:
         self._lock = threading.Lock()
         self._pace = Pace(rules.rate, clock, self._stop.wait)
         self._working = 0
+        self.folders: set[Path] = set()
+        """Where files were removed, and nobody made that durable yet."""
         self._files = self._bytes = self._of_files = self._of_bytes = 0
 
     async def work(self, jobs: list[Job], change: Callable[[Job], None]) -> None:
@@ -209,6 +212,10 @@ class Run:
         """Wait until so many bytes are due. Raises `Stop`."""
         self._pace.take(count)
         self.check()
+
+    def removed_from(self, folder: Path) -> None:
+        with self._lock:
+            self.folders.add(folder)
 
     def done(self, file: RolloutFile, result: Result, *, before: int, after: int = 0, seconds: float = 0.0) -> None:
         outcome = Outcome(
