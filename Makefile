@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-peer test-kill bench lint types check format clean
+.PHONY: help setup demo test test-peer test-kill fuzz test-limits bench bench-reading lint types check format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,8 +31,20 @@ test-kill: $(STAMP) ## 200 kills at random moments, each followed by a reply; ab
 	$(BIN)/python tests/endurance/kill_loop.py --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m pytest -m slow tests/endurance
 
+fuzz: $(STAMP) ## damaged homes thrown at the reader for 5 minutes (FUZZ_SECONDS=…, SEED=…); findings go to fuzz-findings
+	@$(BIN)/python -c 'import atheris' 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris \
+	  || echo "Without coverage guidance: atheris does not install here."
+	$(BIN)/python tests/fuzz/fuzz_reader.py --seconds $(or $(FUZZ_SECONDS),300) $(if $(SEED),--seed $(SEED))
+
+test-limits: $(STAMP) ## lines, files, chains and folders far beyond what anybody has; some minutes
+	$(BIN)/python -m pytest -n0 -m slow tests/fuzz
+
 bench: $(STAMP) ## start, turns and big threads, beside the real Codex where it is installed; a table
 	$(BIN)/python benchmarks/run.py
+
+bench-reading: $(STAMP) ## big threads read and appended to, beside the machine's own limits and the real Codex; a table
+	$(BIN)/python benchmarks/reading.py
 
 lint: $(STAMP) ## style and the direction of imports
 	$(BIN)/ruff check .
@@ -49,4 +61,4 @@ format: $(STAMP) ## bring the code into shape
 	$(BIN)/ruff format .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .peer benchmarks/results .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peer fuzz-findings benchmarks/results .pytest_cache .ruff_cache .hypothesis .import_linter_cache

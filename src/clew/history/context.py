@@ -218,11 +218,7 @@ class Context:
             self.history_mode = "paginated"
         match record.type:
             case "response_item":
-                item = ContextItem.read(bytes(record.payload))
-                if item is None:
-                    self.skipped += 1
-                elif item.type not in _NEVER_ITEMS and item.role != "system":
-                    self._append(item)
+                self.apply_item(ContextItem.read(bytes(record.payload)))
             case "event_msg":
                 if payload_kind(record.payload) in _EVENTS:
                     self._event(object_from(record.payload) or {})
@@ -242,6 +238,13 @@ class Context:
                     self._append(ContextItem.of(_agent_message(payload)))
             case _:
                 pass
+
+    def apply_item(self, item: ContextItem | None) -> None:
+        """The next line of the log, a response item that was read already; None if it could not be."""
+        if item is None:
+            self.skipped += 1
+        elif item.type not in _NEVER_ITEMS and item.role != "system":
+            self._append(item)
 
     def _append(self, item: ContextItem) -> None:
         self.items.append(item)
@@ -405,17 +408,24 @@ def rebuild(newest_first: Iterable[Record | Skipped], head: Record | None) -> Co
     """
     context = Context(read_meta(head))
     search = _Search()
-    needed: list[Record | Skipped] = []
+    needed: list[Record | Skipped | ContextItem | None] = []
     for record in newest_first:
         if search.wants(record):
-            needed.append(record)
-        elif isinstance(record, Record) and record.ordinal is not None and context.meta.id is None:
+            # Items make up most of a log: each is taken over while its bytes are at hand, and the line let go.
+            if isinstance(record, Record) and record.type == "response_item":
+                needed.append(ContextItem.read(bytes(record.payload)))
+            else:
+                needed.append(record)
+        if context.meta.id is None and isinstance(record, Record) and record.ordinal is not None:
             context.history_mode = "paginated"
         if search.done:
             break
-    # What was taken over is let go at once: a line and its item are not held together.
     while needed:
-        context.apply(needed.pop())
+        line = needed.pop()
+        if line is None or isinstance(line, ContextItem):
+            context.apply_item(line)
+        else:
+            context.apply(line)
     return context
 
 

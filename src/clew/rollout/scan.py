@@ -9,7 +9,7 @@ from clew.rollout.source import ByteSource
 
 __all__ = ["Passes", "scan_back", "scan_forward"]
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 BLOCK_BACK = 1 << 18
 MAX_LINE = 1 << 28
 """Bytes of the longest line that is held in memory; a longer one is skipped (and counted)."""
@@ -181,7 +181,7 @@ def _size(source: ByteSource) -> int:
 def _line(line: bytes, number: int, start: int, end: int, only: Collection[str] | None) -> Record | Skipped | None:
     if only is not None and (kind := peek_type(line)) is not None and kind not in only:
         return None
-    if not line or (line[0] in _BLANK and not line.strip(_BLANK)) or line == _BOM:
+    if line[:1] != b"{" and (not line.strip(_BLANK) or line == _BOM):
         return None
     found = decode_line(line, number=number, start=start, end=end)
     if isinstance(found, Record):
