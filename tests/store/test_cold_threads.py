@@ -259,6 +259,26 @@ def test_a_thread_that_was_moved_meanwhile_is_left_alone(bench: Bench) -> None:
     assert bench.fs.stat(target).size > 0
 
 
+@pytest.mark.parametrize("step", ["after_rename", "after_folder_sync"])
+def test_a_thread_that_was_moved_when_it_was_packed_has_one_place(bench: Bench, step: str) -> None:
+    path = bench.add(made := thread())
+    lines = bench.lines(made.id)
+    bench.fs.make_folder(bench.home.archived_sessions)
+    target = bench.home.archived_sessions / path.name
+    report = compress(bench, FailPoints({step: lambda: bench.fs.rename(path, target)}))
+    assert reasons(report) == ["gone"]
+    assert bench.names(path) == []
+    assert bench.lines(made.id) == lines
+
+
+def test_a_packed_file_stays_when_the_plain_one_vanished(bench: Bench) -> None:
+    path = bench.add(made := thread())
+    lines = bench.lines(made.id)
+    assert reasons(compress(bench, FailPoints({"after_folder_sync": lambda: bench.fs.unlink(path)}))) == ["gone"]
+    assert bench.names(path) == [".zst"]
+    assert bench.lines(made.id) == lines
+
+
 def test_a_packed_file_that_another_program_made_meanwhile_is_not_overwritten(bench: Bench) -> None:
     path = bench.add(thread())
     packed = path.with_name(f"{path.name}.zst")

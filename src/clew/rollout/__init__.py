@@ -16,12 +16,14 @@ from clew.rollout.commit import GroupCommitter
 from clew.rollout.envelope import Line, Record, Skipped, decode_line, encode_line, freeze_line, payload_kind, peek_type
 from clew.rollout.failpoints import FailPoints
 from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat, FileSystem, RealFileSystem
-from clew.rollout.frames import materialise
+from clew.rollout.frames import FrameSource, materialise
+from clew.rollout.framing import SeekTable, read_table
 from clew.rollout.layout import Home, RolloutFile, ThreadFiles
 from clew.rollout.locks import WriterLock, acquire_waiting, clear_lock, lock_holder, lock_state
 from clew.rollout.name_index import NameIndex, NameRow, SavedSession, read_saved_sessions
 from clew.rollout.names import RolloutName, canonical_id
 from clew.rollout.owners import OwnerRecord, Standing, read_record
+from clew.rollout.packing import Packed, pack, pack_bytes
 from clew.rollout.scan import scan_back, scan_forward
 from clew.rollout.source import ByteSource, MemorySource, open_source
 from clew.rollout.waiting import Place, Waiting, WaitingLine
@@ -37,6 +39,7 @@ __all__ = [
     "FileIdentity",
     "FileStat",
     "FileSystem",
+    "FrameSource",
     "GroupCommitter",
     "Head",
     "Home",
@@ -48,12 +51,14 @@ __all__ = [
     "NameIndex",
     "NameRow",
     "OwnerRecord",
+    "Packed",
     "Place",
     "RealFileSystem",
     "Record",
     "RolloutFile",
     "RolloutName",
     "SavedSession",
+    "SeekTable",
     "Skipped",
     "Standing",
     "ThreadFiles",
@@ -71,12 +76,15 @@ __all__ = [
     "lock_state",
     "materialise",
     "open_source",
+    "pack",
+    "pack_bytes",
     "parse_head",
     "payload_kind",
     "peek_type",
     "read_head",
     "read_record",
     "read_saved_sessions",
+    "read_table",
     "read_thread",
     "read_thread_back",
     "scan_back",

@@ -299,17 +299,31 @@ class ColdWorker:
         self._fs.sync_folder(plain.parent)
         self._fail.hit("after_folder_sync")
         # The lock keeps out all who know it; the others may have come in between.
-        same = lock.held and self._fs.stat(plain) == before
-        reason = "changed" if not same else "open" if self._is_open(plain, before.identity) else ""
-        if reason:
+        now = self._status(plain)
+        if now is None and not self._moved(file, before):
+            raise Skip("gone")  # whoever removed it may have done so because the packed form is there
+        if now != before or not lock.held or self._is_open(plain, before.identity):
             self._fs.unlink(packed)
             self._fs.sync_folder(plain.parent)
-            raise Skip(reason, f"another program opened {plain} meanwhile")
+            raise Skip("gone" if now is None else "changed", f"another program was at {plain} meanwhile")
         after = self._fs.stat(packed).size
         self._fail.hit("before_unlink")
         self._fs.unlink(plain)
         run.removed_from(plain.parent)
         return before.size, after
+
+    def _status(self, path: Path) -> FileStat | None:
+        try:
+            return self._fs.stat(path)
+        except FileNotFoundError:
+            return None
+
+    def _moved(self, file: RolloutFile, before: FileStat) -> bool:
+        """Whether the plain file stands somewhere else in the home now: a program without locks archived it."""
+        files = self._home.find(file.thread_id)
+        places = (*files.segments, *files.doubles) if files is not None else ()
+        statuses = (self._status(place.path) for place in places if not place.compressed)
+        return any(status is not None and status.identity == before.identity for status in statuses)
 
     def _packed_already(self, plain: Path, packed: Path, run: Run) -> bool:
         """Whether a run that was killed left the packed file whole, so that only the plain one has to go. One that is
