@@ -18,6 +18,7 @@ from clew.history.response_items import ContextItem, normalised, open_calls
 from clew.history.shown_items import shown_item
 from clew.history.summary import Summary, preview_text, summarise, summarise_head
 from clew.history.truncation import DEFAULT_POLICY, TruncationPolicy, truncate_middle, truncate_output
+from clew.history.turn_offsets import TurnOffsets
 from clew.history.turns import Place, Turn, TurnPlace, TurnsSlice, turn_places, turns, turns_page
 from clew.history.world_state import advance, diff, merge
 
@@ -35,6 +36,7 @@ __all__ = [
     "ThreadMeta",
     "TruncationPolicy",
     "Turn",
+    "TurnOffsets",
     "TurnPlace",
     "TurnsSlice",
     "Window",

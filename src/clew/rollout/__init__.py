@@ -22,6 +22,7 @@ from clew.rollout.layout import Home, RolloutFile, ThreadFiles
 from clew.rollout.locks import WriterLock, acquire_waiting, clear_lock, lock_holder, lock_state
 from clew.rollout.name_index import NameIndex, NameRow, SavedSession, read_saved_sessions
 from clew.rollout.names import RolloutName, canonical_id
+from clew.rollout.offsets import Mark, ThreadLog
 from clew.rollout.owners import OwnerRecord, Standing, read_record
 from clew.rollout.packing import Packed, pack, pack_bytes
 from clew.rollout.scan import scan_back, scan_forward
@@ -47,6 +48,7 @@ __all__ = [
     "Lineage",
     "Link",
     "LogWriter",
+    "Mark",
     "MemorySource",
     "NameIndex",
     "NameRow",
@@ -62,6 +64,7 @@ __all__ = [
     "Skipped",
     "Standing",
     "ThreadFiles",
+    "ThreadLog",
     "Waiting",
     "WaitingLine",
     "WriterLock",
