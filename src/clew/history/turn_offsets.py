@@ -74,6 +74,22 @@ class _Places:
             yield file, list(zip(numbers, numbers, strict=True))
 
 
+def _read_again(log: TurnLog, wanted: Sequence[_Places]) -> list[list[Record]]:
+    """The lines of some turns, each turn's oldest first. Those that lie together are read together."""
+    found: list[list[Record]] = [[] for _ in wanted]
+    files: dict[int, list[tuple[int, int]]] = {}
+    owners: dict[tuple[int, int], int] = {}
+    for turn, places in enumerate(wanted):
+        for file, spans in places.by_file():
+            files.setdefault(file, []).extend(spans)
+            owners.update(((file, start), turn) for start, _ in spans)
+    for file in sorted(files):
+        for record in log.at(file, sorted(files[file])):
+            if isinstance(record, Record):
+                found[owners[file, record.start]].append(record)
+    return found
+
+
 class _Again(Exception):
     """What was read so far does not do: read everything again, this time without passing over lines."""
 
@@ -172,17 +188,17 @@ class _LegacyTurns:
         return [draft.id for draft in self._builder.drafts()]
 
     def shown(self, log: TurnLog, chosen: Sequence[int], live: str | None) -> Iterable[Turn]:
-        drafts = self._builder.drafts()
-        for place in chosen:
-            draft = drafts[place]
-            yield (self._again(log, draft) if draft.emptied else draft).turn(live)
+        every = self._builder.drafts()
+        drafts = [every[place] for place in chosen]
+        emptied = [draft for draft in drafts if draft.emptied]
+        lines = iter(_read_again(log, [self._places[draft] for draft in emptied]))
+        for draft in drafts:
+            yield (self._again(draft, next(lines)) if draft.emptied else draft).turn(live)
 
-    def _again(self, log: TurnLog, draft: Draft) -> Draft:
+    def _again(self, draft: Draft, lines: Iterable[Record]) -> Draft:
         builder = LegacyBuilder(draft.before, events=self._builder.told_by_events)
-        for file, places in self._places[draft].by_file():
-            for record in log.at(file, places):
-                if isinstance(record, Record):
-                    builder.read(record)
+        for record in lines:
+            builder.read(record)
         found = builder.drafts()
         return found[0] if found else Draft(draft.id, status=draft.status)
 
@@ -229,12 +245,10 @@ class _PaginatedTurns:
 
     def shown(self, log: TurnLog, chosen: Sequence[int], live: str | None) -> Iterable[Turn]:
         ids = self.ids()
-        for place in chosen:
+        for lines in _read_again(log, [self._places[ids[place]] for place in chosen]):
             projection = Projection(self._start)
-            for file, places in self._places[ids[place]].by_file():
-                for record in log.at(file, places):
-                    if isinstance(record, Record):
-                        projection.read(record)
+            for record in lines:
+                projection.read(record)
             for draft in projection.ordered()[:1]:
                 yield draft.turn(live)
 
