@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -577,6 +579,29 @@ def test_on_a_real_disk_what_another_program_has_open_is_passed_over(disk: tuple
     (packed,) = path.parent.iterdir()
     assert (packed.name, packed.stat().st_mode & 0o777) == (f"{path.name}.zst", 0o640)
     assert lines_of(home, made.id) == lines
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="only Linux has leases")
+def test_a_reader_that_comes_while_somebody_looks_whether_a_file_is_open_waits_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"text")
+    with path.open("rb") as looking:
+        fcntl.fcntl(looking, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(looking, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        opened: list[bytes] = []
+
+        def read() -> None:
+            with closing(RealFileSystem().open_read(path)) as file:
+                opened.append(file.read_at(0, 9))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        while fcntl.fcntl(looking, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
+            assert reader.is_alive()
+        assert opened == []
+        fcntl.fcntl(looking, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        reader.join(5)
+    assert opened == [b"text"]
 
 
 def test_on_a_real_disk_two_at_a_time_do_not_disturb_each_other(disk: tuple[Home, Still]) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import stat
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,6 +21,8 @@ __all__ = ["Entry", "File", "FileIdentity", "FileStat", "FileSystem", "RealFileS
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+LEASE_SECONDS = 5.0
+"""How long a reader waits for a lease of another program."""
 
 
 class FileIdentity(NamedTuple):
@@ -210,7 +213,7 @@ class RealFileSystem:
 
     def open_read(self, path: Path) -> File:
         # O_NONBLOCK: a named pipe in the place of a file must not hang the reader.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = _open_at_once(path)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -300,6 +303,19 @@ class RealFileSystem:
 
     def set_mode(self, path: Path, mode: int) -> None:
         path.chmod(mode)
+
+
+def _open_at_once(path: Path) -> int:
+    deadline = time.monotonic() + LEASE_SECONDS
+    while True:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except BlockingIOError:
+            # Another program holds a lease on it (the compressor looks for a moment whether it is open anywhere); the
+            # kernel has asked it to let go.
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.001)
 
 
 def _sync(descriptor: int) -> None:
