@@ -167,7 +167,7 @@ def test_a_log_without_final_newline_gets_one_first(torn: ThreadBuilder) -> None
 
 def test_a_log_that_must_be_there_is_not_made() -> None:
     fs = MemoryFileSystem()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(LogReplaced):
         writer(fs, create=False).append([line(1)])
     with pytest.raises(FileNotFoundError):
         fs.stat(PATH)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clew.errors import DiskFull, LogDamaged, Owner, SyncFailed, ThreadNotFound
+from clew.errors import DiskFull, HomeUnwritable, LogDamaged, Owner, SyncFailed, ThreadNotFound
 from clew.ids import SystemIds
 from clew.rollout import Record
 from clew.store import LocalStore
@@ -145,7 +145,7 @@ async def _crashing(steps: Sequence[Step], seed: int) -> None:
         for step in steps:
             if step.startswith("crash"):
                 after = after_power_cut(fs, seed + number if step == "crash torn" else None)
-                with suppress(SyncFailed, OSError):  # the disk under it is gone
+                with suppress(SyncFailed, HomeUnwritable):  # the disk under it is gone
                     await stack.aclose()
                 store.close()
                 fs, store, stack, lease = after, memory_store(after), AsyncExitStack(), None
@@ -175,7 +175,7 @@ async def doomed(store: LocalStore) -> AsyncGenerator[Lease]:
     """A lease whose disk is gone when it ends."""
     stack = AsyncExitStack()
     yield await stack.enter_async_context(store.lease(THREAD, ME, create=True))
-    with suppress(SyncFailed, OSError):
+    with suppress(SyncFailed, HomeUnwritable):
         await stack.aclose()
 
 

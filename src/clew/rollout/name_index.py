@@ -110,8 +110,8 @@ class NameIndex:
         clean = (name or "").strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         row = NameRow(wanted, clean, _nanosecond_stamp(clock.now()))
         data = msgspec.json.encode(row) + b"\n"
-        self._home.fs.make_folder(path.parent)
         try:
+            self._home.fs.make_folder(path.parent)
             with self._locked():
                 self._append(path, data, fail)
         except OSError as error:
@@ -134,9 +134,9 @@ class NameIndex:
             fail.hit("after_sync")
         finally:
             file.close()
-        if size == 0:
-            fail.hit("before_folder_sync")
-            fs.sync_folder(path.parent)
+        # Also when the file was there: whoever made it may not have got to this.
+        fail.hit("before_folder_sync")
+        fs.sync_folder(path.parent)
 
     @contextlib.contextmanager
     def _locked(self) -> Generator[None]:

@@ -231,7 +231,7 @@ class LogWriter:
             return self._fs.open_append(self.path, create=False)
         except FileNotFoundError:
             if not self._create and self._identity is None:
-                raise
+                raise LogReplaced(self.path) from None
             return None
         except OSError as error:
             raise self._refused(error) from error

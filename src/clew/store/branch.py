@@ -23,6 +23,7 @@ from clew.rollout import (
     Line,
     Record,
     RolloutFile,
+    Skipped,
     ThreadFiles,
     lineage,
     parse_head,
@@ -30,6 +31,7 @@ from clew.rollout import (
     read_thread,
     read_thread_back,
 )
+from clew.rollout.scan import UNREADABLE
 
 __all__ = ["fork_lines", "revert_lines"]
 
@@ -77,7 +79,7 @@ def fork_lines(
         raise LogDamaged(files.current.plain_path, 1, "no session metadata to fork from", thread_id=files.thread_id)
     meta = read_meta(head, path=str(files.current.plain_path))
     cut = find_cut(
-        read_thread(home, files),
+        _whole(home, files),
         meta.history_mode,
         after_turn=after_turn,
         before_turn=before_turn,
@@ -127,9 +129,7 @@ def revert_lines(home: Home, files: ThreadFiles, before_turn: str, *, clock: Clo
     meta = read_meta(head, path=str(files.current.plain_path))
     if meta.history_mode != "paginated":
         raise Unsupported("revert", "this thread has the older history mode; fork it with --before-turn instead")
-    cut = find_cut(
-        read_thread(home, files), meta.history_mode, before_turn=before_turn, subagent_start=meta.subagent_start
-    )
+    cut = find_cut(_whole(home, files), meta.history_mode, before_turn=before_turn, subagent_start=meta.subagent_start)
     assert cut.at.ordinal is not None, "paginated lines are numbered"
     mine = {key: value for key, value in payload.items() if key not in _OF_ITS_START}
     mine |= {
@@ -156,8 +156,17 @@ def _holding(home: Home, files: ThreadFiles, ordinal: int) -> RolloutFile:
     return links[-1].file
 
 
+def _whole(home: Home, files: ThreadFiles) -> Iterator[Record | Skipped]:
+    """All lines. A damaged one costs itself, but what the disk did not give may be there the next time: it must not be
+    missing in another thread for ever."""
+    for record in read_thread(home, files):
+        if isinstance(record, Skipped) and UNREADABLE in record.why:
+            raise LogDamaged(files.current.plain_path, record.number, record.why, thread_id=files.thread_id)
+        yield record
+
+
 def _copied(home: Home, files: ThreadFiles, count: int) -> Iterator[Line]:
-    for number, record in enumerate(read_thread(home, files)):
+    for number, record in enumerate(_whole(home, files)):
         if number >= count:
             return
         if isinstance(record, Record):

@@ -241,20 +241,24 @@ class LocalStore:
     ) -> None:
         files = await anyio.to_thread.run_sync(self._files, source_id)
         await anyio.to_thread.run_sync(self._settle, files)
-        lines = await anyio.to_thread.run_sync(
-            lambda: fork_lines(
-                self._home,
-                files,
-                new_id,
-                after_turn=after_turn,
-                before_turn=before_turn,
-                originator=originator,
-                version=version,
-                source=source,
-                clock=self._clock,
-                ids=self._ids,
+        try:
+            lines = await anyio.to_thread.run_sync(
+                lambda: fork_lines(
+                    self._home,
+                    files,
+                    new_id,
+                    after_turn=after_turn,
+                    before_turn=before_turn,
+                    originator=originator,
+                    version=version,
+                    source=source,
+                    clock=self._clock,
+                    ids=self._ids,
+                )
             )
-        )
+        except OSError as error:
+            why = f"cannot be read: {error.strerror or error}"
+            raise LogDamaged(files.current.plain_path, 0, why, thread_id=files.thread_id) from error
         # A new id has no other writer, so no lock is needed.
         await self._write_new(self._home.new_path(new_id, self._clock.now()), lines)
 
@@ -268,8 +272,10 @@ class LocalStore:
     def _settle(self, files: ThreadFiles) -> None:
         """Make durable what a fork is going to refer to: were its source's last lines lost, others would be written in
         their place, and the fork would inherit those."""
-        for link in lineage(self._home, files.current).links:
-            try:
-                self._known.sync_whole(self._fs, link.file.path, self._clock.now())
-            except OSError as error:
-                raise SyncFailed(link.file.path, error.strerror or str(error)) from error
+        path = files.current.path
+        try:
+            for link in lineage(self._home, files.current).links:
+                path = link.file.path
+                self._known.sync_whole(self._fs, path, self._clock.now())
+        except OSError as error:
+            raise SyncFailed(path, error.strerror or str(error)) from error

@@ -170,9 +170,16 @@ class _Disk:
                 _apply(folder.durable, name, node)
 
     def sync_folder(self, folder: _Folder) -> None:
-        mine = [effects for effects in self.unsynced if any(place is folder for place, _, _ in effects)]
-        self.settle(mine)
-        self.unsynced = [effects for effects in self.unsynced if effects not in mine]
+        """With it goes what earlier steps did to the same names."""
+        mine: list[tuple[_Effect, ...]] = []
+        touched: set[tuple[int, str]] = set()
+        for effects in reversed(self.unsynced):
+            names = {(place.number, name) for place, name, _ in effects}
+            if touched & names or any(place is folder for place, _, _ in effects):
+                mine.append(effects)
+                touched |= names
+        self.settle(mine[::-1])
+        self.unsynced = [effects for effects in self.unsynced if not any(effects is one for one in mine)]
 
     def lose_power(self, chance: random.Random | None) -> None:
         kept: Sequence[tuple[_Effect, ...]] = ()

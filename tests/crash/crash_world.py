@@ -1,0 +1,647 @@
+"""A disk, two programs on it and others without locks, and everything that can happen to them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import zstandard
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from crash_model import Broken, Entry, Expected, number_of
+
+from clew.clock import utc_stamp
+from clew.errors import (
+    ClewError,
+    DiskFull,
+    HomeUnwritable,
+    LogDamaged,
+    LogReplaced,
+    Owner,
+    SyncFailed,
+    ThreadArchived,
+    ThreadBusy,
+    ThreadNotFound,
+)
+from clew.ids import uuid7_at
+from clew.rollout import Line, Record, Skipped, encode_line, open_source, scan_forward
+from clew.store import LocalStore
+from clew.store.contracts import Lease, ListQuery
+from clew.testing import MemoryFileSystem, ProgramKilled, memory_home, memory_store
+
+__all__ = ["Outcome", "Trouble", "World"]
+
+BEGINNING = 1_782_907_200.0
+FAULTS = (DiskFull, SyncFailed, HomeUnwritable)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.time = BEGINNING
+
+    def now(self) -> float:
+        self.time += 0.001
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.now()
+
+
+class _Ids:
+    def __init__(self, clock: _Clock) -> None:
+        self._clock = clock
+        self._count = 0
+
+    def uuid7(self) -> str:
+        self._count += 1
+        return uuid7_at(int(self._clock.now() * 1000), self._count.to_bytes(10, "big"))
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What happens during one operation. `fault`: calls of the disk fail; `kill`: the program ends; `power`: all do."""
+
+    kind: Literal["none", "fault", "kill", "power"] = "none"
+    at: int = 1
+    operation: str = "any"
+    times: int = 1
+    error: int = errno.EIO
+    written: int = 0
+    dropped: bool = False
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    value: Any
+    error: Exception | None
+    struck: bool
+    killed: bool
+
+
+class _Held:
+    """A lease that a program holds."""
+
+    def __init__(self, lease: Lease, stack: AsyncExitStack, hand: int) -> None:
+        self.lease = lease
+        self.stack = stack
+        self.hand = hand
+        self.entries: list[Entry] = []
+        self.used = False
+        self.broken = False
+
+
+class _Program:
+    def __init__(self, world: World, name: str) -> None:
+        self.fs = world.fs.program()
+        self.name = name
+        self.owner = Owner(name, os.getpid())
+        self.store = memory_store(self.fs, clock=world.clock, ids=world.ids, owner=self.owner)
+        self.held: dict[str, _Held] = {}
+
+
+class World:
+    """See `check` for what is held against what. `counts` tells what happened."""
+
+    def __init__(self) -> None:
+        self.clock = _Clock()
+        self.ids = _Ids(self.clock)
+        self.fs = MemoryFileSystem(lambda: int(self.clock.now() * 1_000_000_000))
+        self.home = memory_home(self.fs)
+        self.counts: Counter[str] = Counter()
+        self.threads: dict[str, Expected] = {}
+        self._moment = 0
+        self._number = 0
+        self._hands = 0
+        self._portal_context = start_blocking_portal("asyncio")
+        self.portal: BlockingPortal = self._portal_context.__enter__()
+        self.watcher: LocalStore = memory_store(self.fs, clock=self.clock, ids=self.ids)
+        self.programs = [_Program(self, "one"), _Program(self, "two")]
+
+    def close(self) -> None:
+        for program in self.programs:
+            self._bury(program)
+        self.watcher.close()
+        self._portal_context.__exit__(None, None, None)
+
+    # -- doing things -------------------------------------------------------------------------------------------------
+
+    def perform(
+        self,
+        program: _Program,
+        act: Callable[[], Awaitable[Any]],
+        trouble: Trouble,
+        expected: tuple[type[Exception], ...] = (),
+    ) -> Outcome:
+        """Do something under a trouble. Raises `Broken` for an error that has no reason."""
+        self.counts["operations"] += 1
+        before = self.fs.sprung.total()
+        if trouble.kind == "fault":
+            self.fs.fail(
+                trouble.operation,
+                at=trouble.at,
+                times=trouble.times,
+                error=trouble.error,
+                written=trouble.written,
+                dropped=trouble.dropped,
+            )
+        elif trouble.kind != "none":
+            program.fs.kill_at(trouble.at, written=trouble.written)
+        value, error = None, None
+        try:
+            value = self.portal.call(act)
+        except Exception as raised:
+            error = raised
+        self.fs.heal()
+        struck = self.fs.sprung.total() > before
+        killed = not program.fs.alive
+        program.fs.kill_at(1 << 60)
+        self.counts["faults"] += self.fs.sprung.total() - before
+        self.counts["kills"] += killed and trouble.kind == "kill"
+        if error is not None and not killed:
+            allowed = (*expected, *(FAULTS if struck else ()))
+            if not isinstance(error, allowed):
+                raise Broken(f"{type(error).__name__}: {error}") from error
+            if struck and not str(error):
+                raise Broken("an error without a word")
+        return Outcome(value, error, struck, killed)
+
+    def _after(self, program: _Program, outcome: Outcome, trouble: Trouble) -> None:
+        """Whoever died is replaced; what is left is held against what was promised."""
+        if outcome.killed and trouble.kind == "power":
+            self.lose_power(trouble.seed)
+        elif outcome.killed:
+            self.replace(program)
+        elif outcome.struck and self._locks_stuck(program):
+            # The disk refused to give a lock back. It is free when the program ends.
+            self.counts["stuck locks"] += 1
+            self.replace(program)
+        elif outcome.struck and outcome.error is not None:
+            # Told that the disk failed: what no sync had covered is not certain any more, until it is seen again.
+            for thread in self.threads.values():
+                for entry in thread.lines:
+                    if entry.sure == "written":
+                        entry.sure = "maybe"
+                thread.frozen.clear()
+
+    def _locks_stuck(self, program: _Program) -> bool:
+        for thread_id in self.threads:
+            if any(thread_id in other.held for other in self.programs):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                file = self.fs.open_append(self.home.thread_lock(thread_id), create=False)
+                free = file.try_lock()
+                file.close()
+                if not free:
+                    return True
+        return False
+
+    def replace(self, program: _Program) -> None:
+        """The program was killed; another one takes its place."""
+        program.fs.kill()
+        hands = {held.hand for held in program.held.values()}
+        self._bury(program)
+        self.programs[self.programs.index(program)] = _Program(self, program.name)
+        self.check(gone=hands)
+
+    def lose_power(self, seed: int | None) -> None:
+        self.counts["crashes"] += 1
+        names = [program.name for program in self.programs]
+        self.fs.crash(seed)
+        for program in self.programs:
+            self._bury(program)
+        self.watcher.close()
+        self.watcher = memory_store(self.fs, clock=self.clock, ids=self.ids)
+        self.programs = [_Program(self, name) for name in names]
+        for thread in self.threads.values():
+            for entry in thread.lines:
+                if entry.sure == "written":
+                    entry.sure = "maybe"
+            if thread.exists == "written":
+                thread.exists = "maybe"
+        self.check(after_power_loss=True)
+
+    def _bury(self, program: _Program) -> None:
+        program.fs.kill()
+        for held in program.held.values():
+            with contextlib.suppress(ProgramKilled, ClewError, OSError):
+                self.portal.call(held.stack.aclose)
+        program.held.clear()
+        program.store.close()
+
+    def moment(self) -> int:
+        self._moment += 1
+        return self._moment
+
+    def hand(self) -> int:
+        self._hands += 1
+        return self._hands
+
+    def entries(self, count: int, hand: int) -> list[Entry]:
+        submitted = self.moment()
+        made: list[Entry] = []
+        for _ in range(count):
+            self._number += 1
+            made.append(Entry(self._number, "maybe", submitted, hand))
+        return made
+
+    # -- what programs do ---------------------------------------------------------------------------------------------
+
+    def begin(self, program: _Program, *, paginated: bool, count: int, durable: bool, trouble: Trouble) -> None:
+        """Start a thread with some lines."""
+        thread = Expected(self.ids.uuid7(), paginated)
+        self.threads[thread.id] = thread
+        held = self._take(program, thread, Trouble(), create=True)
+        assert held is not None
+        self._append(program, held, thread, count, durable=durable, trouble=trouble, first=True)
+
+    def take(self, program: _Program, thread: Expected, trouble: Trouble) -> None:
+        self._take(program, thread, trouble, create=False)
+
+    def _take(self, program: _Program, thread: Expected, trouble: Trouble, *, create: bool) -> _Held | None:
+        stack = AsyncExitStack()
+
+        async def lease() -> Lease:
+            return await stack.enter_async_context(program.store.lease(thread.id, program.owner, create=create))
+
+        expected: list[type[Exception]] = []
+        if any(thread.id in other.held for other in self.programs):
+            expected.append(ThreadBusy)
+        if True in thread.archived:
+            expected.append(ThreadArchived)
+        if thread.exists == "maybe":
+            expected.append(ThreadNotFound)
+        if trouble.kind == "fault":
+            expected += [ThreadNotFound, LogDamaged]
+        outcome = self.perform(program, lease, trouble, tuple(expected))
+        if outcome.error is None and not outcome.killed:
+            if any(thread.id in other.held for other in self.programs):
+                raise Broken(f"{thread.id} was leased twice")
+            held = program.held[thread.id] = _Held(outcome.value, stack, self.hand())
+            return held
+        self._after(program, outcome, trouble)
+        return None
+
+    def append(self, program: _Program, thread: Expected, count: int, *, durable: bool, trouble: Trouble) -> None:
+        self._append(program, program.held[thread.id], thread, count, durable=durable, trouble=trouble)
+
+    def _append(
+        self,
+        program: _Program,
+        held: _Held,
+        thread: Expected,
+        count: int,
+        *,
+        durable: bool,
+        trouble: Trouble,
+        first: bool = False,
+    ) -> None:
+        entries = self.entries(count, held.hand)
+        held.entries += entries
+        held.used = True
+        thread.lines += entries
+        lines = [_meta(thread)] if first else []
+        lines += [_said(entry.number) for entry in entries]
+
+        async def append() -> int:
+            return await held.lease.append(lines, durable=durable)
+
+        outcome = self.perform(program, append, trouble, (LogReplaced,) if held.broken else ())
+        if outcome.error is None and not outcome.killed:
+            self._there(thread, held, "durable" if durable else "written")
+            self.counts["acknowledged"] += len(entries)
+        self._after(program, outcome, trouble)
+
+    def _there(
+        self, thread: Expected, held: _Held, sure: Literal["written", "durable"], *, after_the_end: bool = False
+    ) -> None:
+        """What a lease was told, and everything before it."""
+        now = self.moment()
+        for entry in held.entries:
+            entry.is_there(sure, now)
+        if thread.exists == "maybe" or sure == "durable":
+            thread.exists = sure
+        if sure == "durable":
+            latest = max((entry.submitted for entry in held.entries), default=-1)
+            for entry in thread.lines:
+                if entry.sure == "written" and entry.submitted < latest:
+                    entry.sure = "durable"
+            if not after_the_end:
+                self._freeze(thread)
+
+    def end(self, program: _Program, thread: Expected, trouble: Trouble) -> None:
+        held = program.held[thread.id]
+        pending = [entry for entry in held.entries if entry.sure == "maybe"]
+        expected = (LogReplaced,) if held.broken else ()
+        outcome = self.perform(program, held.stack.aclose, trouble, expected)
+        if outcome.killed:
+            self._after(program, outcome, trouble)
+            return
+        del program.held[thread.id]
+        if outcome.error is None and held.used and not held.broken:
+            self._there(thread, held, "durable", after_the_end=True)
+        elif pending and not outcome.struck:
+            # Refused for good: what is not there now stays away, unless the same program still knows it.
+            self.check_thread(thread)
+        self._after(program, outcome, trouble)
+
+    def fork(self, program: _Program, source: Expected, trouble: Trouble) -> None:
+        child = Expected(self.ids.uuid7(), source.paginated)
+        there = self.check_thread(source)
+        if there is None:
+            return
+        inherited = [Entry(entry.number, "durable", -1, 0, -1) for entry in there]
+        child.lines = inherited
+        child.based_on = {source.id} if source.paginated else set()
+        if not source.paginated:
+            child.based_on = {source.id}
+        self.threads[child.id] = child
+
+        async def fork() -> None:
+            await program.store.fork(source.id, child.id)
+
+        expected: tuple[type[Exception], ...] = (ThreadNotFound, LogDamaged) if trouble.kind == "fault" else ()
+        outcome = self.perform(program, fork, trouble, expected)
+        if outcome.error is None and not outcome.killed:
+            child.exists = "durable"
+            if source.paginated:
+                for entry in there:
+                    entry.is_there("durable", self.moment())
+        self._after(program, outcome, trouble)
+
+    def put_away(self, program: _Program, thread: Expected, trouble: Trouble, *, away: bool) -> None:
+        act = program.store.catalog.archive if away else program.store.catalog.unarchive
+        expected: list[type[Exception]] = []
+        if any(thread.id in other.held for other in self.programs):
+            expected.append(ThreadBusy)
+        if thread.exists == "maybe":
+            expected.append(ThreadNotFound)
+        if trouble.kind == "fault":
+            expected.append(ThreadNotFound)
+        outcome = self.perform(program, _threaded(lambda: act(thread.id)), trouble, tuple(expected))
+        if isinstance(outcome.error, ThreadBusy):
+            return
+        if outcome.error is None and not outcome.killed:
+            thread.archived = {away}
+        elif not isinstance(outcome.error, ThreadNotFound):
+            thread.archived.add(away)
+        self._after(program, outcome, trouble)
+
+    def rename(self, program: _Program, thread: Expected, name: str, trouble: Trouble) -> None:
+        expected: tuple[type[Exception], ...] = ()
+        if thread.exists == "maybe" or trouble.kind == "fault":
+            expected = (ThreadNotFound,)
+        outcome = self.perform(
+            program, _threaded(lambda: program.store.catalog.rename(thread.id, name)), trouble, expected
+        )
+        if outcome.error is None and not outcome.killed:
+            thread.names = {name}
+        else:
+            thread.names.add(name)
+        self._after(program, outcome, trouble)
+
+    # -- what others do -----------------------------------------------------------------------------------------------
+
+    def foreign_append(self, thread: Expected, *, torn: bool) -> None:
+        """A program without locks appends a line, or the beginning of one."""
+        path = self._plain(thread)
+        if path is None:
+            return
+        self.counts["foreign"] += 1
+        (entry,) = self.entries(1, self.hand())
+        records = [line for line in self._file_lines(thread) if isinstance(line, Record)]
+        last = next((line.ordinal for line in reversed(records) if line.ordinal is not None), -1)
+        data = encode_line(
+            _said(entry.number),
+            timestamp=utc_stamp(self.clock.now()),
+            ordinal=last + 1 if thread.paginated else None,
+        )
+        if torn:
+            data = data[: len(data) // 2]
+        whole = self.fs.read_bytes(path)
+        file = self.fs.open_append(path, create=False)
+        file.write(data if whole.endswith(b"\n") else b"\n" + data)
+        file.close()
+        if not torn:
+            entry.is_there("written", self.moment())
+            thread.lines.append(entry)
+
+    def foreign_revert(self, thread: Expected, choice: int) -> None:
+        """Codex goes back: a new segment that inherits a part of the current file."""
+        path = self._plain(thread)
+        files = self.home.find(thread.id)
+        if path is None or files is None or not thread.paginated or self._is_held(thread):
+            return
+        places = [line for line in self._file_lines(thread) if isinstance(line, Record) and number_of(line) is not None]
+        if not places:
+            return
+        cut = places[choice % len(places)]
+        assert cut.ordinal is not None
+        there = self.check_thread(thread)
+        assert there is not None
+        self.counts["foreign"] += 1
+        place = [entry.number for entry in there].index(number_of(cut) or 0)
+        file = self.fs.open_append(path, create=False)
+        file.sync()
+        file.close()
+        self.fs.sync_folder(path.parent)
+        base = {
+            "thread_id": files.current.name.rollout_id,
+            "end_ordinal_exclusive": cut.ordinal,
+            "end_byte_offset": cut.start,
+        }
+        head = Line("session_meta", {**_meta(thread).payload, "history_base": base})
+        data = encode_line(head, timestamp=utc_stamp(self.clock.now()), ordinal=cut.ordinal)
+        self.fs.write_bytes(self.home.new_path(thread.id, self.clock.now(), self.ids.uuid7()), data)
+        thread.lines = there[:place]
+        for entry in thread.lines:
+            entry.is_there("durable", self.moment())
+        thread.exists = "durable"
+        thread.archived = {False}
+        thread.based_on.add(thread.id)
+
+    def foreign_compress(self, thread: Expected) -> None:
+        """Codex packs a cold file."""
+        path = self._plain(thread)
+        if path is None or self._is_held(thread):
+            return
+        self.counts["foreign"] += 1
+        packed = zstandard.ZstdCompressor(level=3).compress(self.fs.read_bytes(path))
+        self.fs.write_bytes(path.with_name(f"{path.name}.zst"), packed)
+        self.fs.unlink(path)
+        self.fs.sync_folder(path.parent)
+        self._all_on_disk(thread)
+
+    def foreign_replace(self, thread: Expected) -> None:
+        """A sync tool puts a copy in the file's place."""
+        path = self._plain(thread)
+        if path is None:
+            return
+        self.counts["foreign"] += 1
+        self.fs.write_bytes(path, self.fs.read_bytes(path))
+        self._break(thread)
+        self._all_on_disk(thread)
+
+    def foreign_move(self, thread: Expected) -> None:
+        """Somebody puts the file among the archived ones by hand."""
+        path = self._plain(thread)
+        files = self.home.find(thread.id)
+        if path is None or files is None or len(files.segments) > 1 or len(thread.archived) > 1:
+            return
+        self.counts["foreign"] += 1
+        target = self.home.archived_sessions / path.name
+        self.fs.make_folder(target.parent)
+        self.fs.replace(path, target)
+        self.fs.sync_folder(target.parent)
+        self.fs.sync_folder(path.parent)
+        thread.archived = {True}
+        self._break(thread)
+
+    def foreign_cut(self, thread: Expected, choice: int) -> None:
+        """Somebody shortens the file."""
+        path = self._plain(thread)
+        if path is None or any(thread.id in other.based_on for other in self.threads.values()):
+            return
+        lines = self._file_lines(thread)
+        if not lines:
+            return
+        self.counts["foreign"] += 1
+        size = len(self.fs.read_bytes(path))
+        self.fs.cut(path, max(lines[0].end, size - 1 - choice % 200))
+        self._break(thread)
+        thread.frozen.clear()
+        kept = {number_of(line) for line in self.watcher.read(thread.id) if isinstance(line, Record)}
+        thread.lines = [entry for entry in thread.lines if entry.number in kept or entry.sure == "maybe"]
+
+    def _plain(self, thread: Expected) -> Path | None:
+        files = self.home.find(thread.id)
+        if files is None or files.archived or files.current.compressed:
+            return None
+        return files.current.path
+
+    def _is_held(self, thread: Expected) -> bool:
+        return any(thread.id in program.held for program in self.programs)
+
+    def _break(self, thread: Expected) -> None:
+        for program in self.programs:
+            if (held := program.held.get(thread.id)) is not None:
+                held.broken = True
+
+    def _all_on_disk(self, thread: Expected) -> None:
+        there = self.check_thread(thread)
+        for entry in there or ():
+            entry.is_there("durable", self.moment())
+        if there is not None:
+            thread.exists = "durable"
+
+    # -- what must be -------------------------------------------------------------------------------------------------
+
+    def check(self, *, gone: Sequence[int] | set[int] = (), after_power_loss: bool = False) -> None:
+        """Everything: each thread is found once and holds what it must. `gone`: hands that will write nothing more."""
+        self.counts["checks"] += 1
+        listed = self.watcher.catalog.list(ListQuery(archived=None, limit=1000)).threads
+        ids = [summary.id for summary in listed]
+        if len(set(ids)) != len(ids):
+            raise Broken(f"listed more than once: {ids}")
+        if unknown := set(ids) - set(self.threads):
+            raise Broken(f"listed, but never made: {unknown}")
+        for summary in listed:
+            thread = self.threads[summary.id]
+            if summary.error is not None:
+                raise Broken(f"{summary.id} is listed with an error: {summary.error}")
+            if summary.archived not in thread.archived:
+                raise Broken(f"{summary.id}: archived is {summary.archived}, not {thread.archived}")
+            if summary.name not in thread.names:
+                raise Broken(f"{summary.id}: the name is {summary.name!r}, not {thread.names}")
+            if after_power_loss:
+                thread.archived, thread.names = {summary.archived}, {summary.name}
+                thread.exists = "durable"
+        for thread in list(self.threads.values()):
+            if thread.id not in ids:
+                if thread.exists != "maybe":
+                    raise Broken(f"{thread.id} is {thread.exists} and cannot be found")
+                if after_power_loss or not self._is_held(thread):
+                    del self.threads[thread.id]
+                continue
+            there = self.check_thread(thread)
+            assert there is not None
+            for entry in there:
+                if after_power_loss:
+                    entry.is_there("durable", self.moment())
+            if after_power_loss or gone:
+                thread.lines = [
+                    entry
+                    for entry in thread.lines
+                    if entry.sure != "maybe" or entry in there or not (after_power_loss or entry.hand in gone)
+                ]
+
+    def check_thread(self, thread: Expected) -> list[Entry] | None:
+        """The entries that are there; None where there is no such thread, as it may be."""
+        try:
+            found = list(self.watcher.read(thread.id))
+            back = list(self.watcher.read_back(thread.id))
+        except ThreadNotFound:
+            if thread.exists != "maybe":
+                raise Broken(f"{thread.id} is {thread.exists} and cannot be found") from None
+            return None
+        if _told(found) != _told(reversed(back)):
+            raise Broken(f"{thread.id} reads differently from its end")
+        there = thread.check(found)
+        files = self.home.find(thread.id)
+        assert files is not None
+        rollout_id = files.current.name.rollout_id
+        data = self._bytes(thread)
+        if not data.startswith(thread.frozen.get(rollout_id, b"")):
+            raise Broken(f"{thread.id}: earlier bytes changed")
+        return there
+
+    def _freeze(self, thread: Expected) -> None:
+        files = self.home.find(thread.id)
+        if files is not None:
+            thread.frozen[files.current.name.rollout_id] = self._bytes(thread)
+
+    def _bytes(self, thread: Expected) -> bytes:
+        files = self.home.find(thread.id)
+        assert files is not None
+        with contextlib.closing(open_source(self.fs, files.current)) as source:
+            return source.read_at(0, source.size())
+
+    def _file_lines(self, thread: Expected) -> list[Record | Skipped]:
+        files = self.home.find(thread.id)
+        assert files is not None
+        with contextlib.closing(open_source(self.fs, files.current)) as source:
+            return list(scan_forward(source))
+
+
+def _threaded(act: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+    async def run() -> Any:
+        return act()
+
+    return run
+
+
+def _meta(thread: Expected) -> Line:
+    payload = {"id": thread.id, "timestamp": "2026-07-01T12:00:00.000Z", "cwd": "/w", "originator": "crash"}
+    mode = {"history_mode": "paginated"} if thread.paginated else {}
+    return Line("session_meta", {**payload, "cli_version": "1.0.0", **mode})
+
+
+def _said(number: int) -> Line:
+    """Lines of many lengths, some longer than a block or a page of the disk."""
+    filler = "x" * random.Random(number).choice((0, 10, 100, 300, 600, 3000, 5000))
+    content = [{"type": "input_text", "text": f"{number} {filler}"}]
+    return Line("response_item", {"type": "message", "role": "user", "content": content})
+
+
+def _told(lines: Any) -> list[tuple[Any, ...]]:
+    return [
+        (line.type, bytes(line.payload), line.ordinal) if isinstance(line, Record) else (line.start, line.end)
+        for line in lines
+    ]
