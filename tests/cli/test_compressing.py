@@ -232,9 +232,8 @@ def test_a_bar_is_shown_on_a_terminal_only(kept: Kept, clew: Shown, monkeypatch:
     assert clew("materialize", "--all")[1] == ""
 
 
-def test_ctrl_c_leaves_things_clean_and_says_what_was_done(kept: Kept, clew: Shown) -> None:
-    for seed in range(8):
-        kept.add(seed, size=100_000)
+def _run_slowly(kept: Kept) -> subprocess.Popen[str]:
+    """A run that would take minutes, once it has compressed a first thread."""
     process = subprocess.Popen(
         [sys.executable, "-m", "clew", "compress", "--all", "--rate", "0.02"],
         stdout=subprocess.PIPE,
@@ -242,18 +241,41 @@ def test_ctrl_c_leaves_things_clean_and_says_what_was_done(kept: Kept, clew: Sho
         text=True,
     )
     deadline = time.monotonic() + 20
-    while ".zst" not in kept.forms():
+    while ".zst" not in kept.forms() or not list(kept.home.path.rglob("rollout-compress-*")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.005)
+    return process
+
+
+def test_ctrl_c_leaves_things_clean_and_says_what_was_done(kept: Kept, clew: Shown) -> None:
+    for seed in range(8):
+        kept.add(seed, size=100_000)
+    process = _run_slowly(kept)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (130, "")
     assert "compressed: " in out
     assert out.endswith("; stopped before the end; the rest is as it was\n")
     assert kept.forms() == {".jsonl", ".zst"}
-    assert not list(kept.home.path.rglob("*.tmp/*"))
     assert not list(kept.home.path.rglob("rollout-compress-*"))
-    # The pace alone would have taken minutes.
+    assert not list((kept.home.path / ".tmp").iterdir())
     assert clew("compress", "--all")[0].startswith(tuple("1234567"))
+    assert kept.forms() == {".zst"}
+
+
+def test_a_killed_run_leaves_temporary_files_that_a_later_one_removes(kept: Kept, clew: Shown) -> None:
+    threads = [kept.add(seed, size=100_000)[0] for seed in range(4)]
+    process = _run_slowly(kept)
+    process.kill()
+    process.communicate(timeout=10)
+    left = list(kept.home.path.rglob("rollout-compress-*"))
+    assert left
+    assert kept.forms() == {".jsonl", ".zst", ".tmp"}
+    assert sorted(row["id"] for row in told(clew("list", "--json")[0])["threads"]) == sorted(threads)
+    assert "removed" not in clew("compress", "--all")[0]
+    assert kept.forms() == {".zst", ".tmp"}
+    for path in left:
+        os.utime(path, (0, 0))
+    assert f"{len(left)} forgotten temporary file" in clew("compress", "--all")[0]
     assert kept.forms() == {".zst"}

@@ -237,7 +237,7 @@ class _Command:
         if failed := len(report.of("failed")):
             parts.append(f"{failed} failed")
         if report.cleaned:
-            parts.append(f"{report.cleaned} forgotten temporary files removed")
+            parts.append(f"{report.cleaned} forgotten temporary {'file' if report.cleaned == 1 else 'files'} removed")
         if report.stopped:
             parts.append("stopped before the end; the rest is as it was")
         yield f"{'; '.join(parts)}\n"
