@@ -407,13 +407,14 @@ def test_a_cancelled_run_leaves_things_clean_and_tells_what_was_done(bench: Benc
 
     anyio.run(main)
     assert report.stopped
-    assert len(report.of("compressed")) == 2
+    done = len(report.of("compressed"))
+    assert done in (2, 3)  # the file at hand may be through before the news arrives
     assert not [name for path in paths for name in bench.names(path) if name.endswith(".tmp")]
     assert [bench.lines(each.id) for each in made] == lines
     with pytest.raises(FileNotFoundError):
         bench.fs.stat(MARKER)
     assert [entry.name for entry in bench.fs.scan(bench.home.lock_folder)] == [".coordination.lock"]
-    assert len(compress(bench).of("compressed")) == 3
+    assert len(compress(bench).of("compressed")) == 5 - done
 
 
 def test_the_pace_is_shared_and_lets_what_is_due_pass() -> None:
