@@ -136,9 +136,9 @@ class TurnOffsets:
                 return None
             first = place + step
         chosen = range(first, len(ids) if step > 0 else -1, step)
-        found = self._turns.shown(log, chosen[:limit], live)
+        found = tuple(self._turns.shown(log, chosen[:limit], live))
         self._turns.settle()
-        return TurnsSlice(tuple(found), more=len(chosen) > limit)
+        return TurnsSlice(found, more=len(chosen) > limit)
 
 
 class _LegacyTurns:
