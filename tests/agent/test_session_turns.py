@@ -33,7 +33,7 @@ from clew.events import (
 from clew.live import LiveThread
 from clew.rollout import Line
 from clew.settings import ApprovalPolicy, Overrides, Sandbox, SandboxMode
-from clew.testing import Call, Gate, Received, Step, ThreadBuilder, call, custom, say
+from clew.testing import Call, Gate, Received, Step, ThreadBuilder, call, custom, memory_home, say
 
 pytestmark = pytest.mark.anyio
 PIXEL = base64.b64decode(
@@ -42,15 +42,11 @@ PIXEL = base64.b64decode(
 
 
 def durable_lines(workshop: Workshop, thread_id: str) -> list[str]:
-    """What the thread would hold after a power cut: a copy of the disk that was switched off."""
-    found: list[str] = []
-    for folder in workshop.fs._all_folders():  # pyright: ignore[reportPrivateUsage] - looking beneath the cache
-        for name, node in folder.durable.items():
-            data = getattr(node, "durable", None)
-            if thread_id in name and name.endswith(".jsonl") and isinstance(data, bytearray):
-                lines = [json.loads(line) for line in bytes(data).splitlines()]
-                found += [kind_of(line["type"], line["payload"]) for line in lines]
-    return found
+    """What is certain of the thread to survive a power cut."""
+    files = memory_home(workshop.fs).find(thread_id)
+    assert files is not None
+    lines = [json.loads(line) for line in workshop.fs.durable_bytes(files.current.path).splitlines()]
+    return [kind_of(line["type"], line["payload"]) for line in lines]
 
 
 # -- what is certain when ---------------------------------------------------------------------------------------------
