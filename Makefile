@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-peer test-kill fuzz test-limits bench bench-reading lint types check format clean
+.PHONY: help setup demo test test-peer test-kill test-crash soak fuzz test-limits bench bench-reading lint types check format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +39,14 @@ fuzz: $(STAMP) ## damaged homes thrown at the reader for 5 minutes (FUZZ_SECONDS
 
 test-limits: $(STAMP) ## lines, files, chains and folders far beyond what anybody has; some minutes
 	$(BIN)/python -m pytest -n0 -m slow tests/fuzz
+
+test-crash: $(STAMP) ## every fault and kill of one story, then random ones for 5 minutes (CRASH_SECONDS=…, SEED=…)
+	$(BIN)/python -m pytest -n0 -m slow tests/crash
+	$(BIN)/python tests/crash/run.py --seconds $(or $(CRASH_SECONDS),300) $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP) ## an hour on one core: 45 minutes of random crash stories, 300 kills of a real server (SEED=…)
+	$(BIN)/python tests/crash/run.py --seconds 2700 $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/endurance/kill_loop.py --kills 300 $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP) ## start, turns and big threads, beside the real Codex where it is installed; a table
 	$(BIN)/python benchmarks/run.py

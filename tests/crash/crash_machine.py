@@ -63,8 +63,8 @@ class CrashMachine(RuleBasedStateMachine):
             self.world.lose_power(None)
         finally:
             self.world.close()
-            type(self).totals["examples"] += 1
-            type(self).totals.update(self.world.counts)
+            CrashMachine.totals["examples"] += 1
+            CrashMachine.totals.update(self.world.counts)
 
     def _thread(self, choice: int) -> Expected:
         threads = list(self.world.threads.values())

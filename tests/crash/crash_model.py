@@ -29,9 +29,12 @@ class Entry:
     submitted: int
     hand: int
     settled: int | None = None
+    doubtful: bool = False
+    """A sync failed while it was not durable, and somebody was told: other programs' syncs may now lie about it."""
 
-    def is_there(self, sure: Sure, now: int) -> None:
-        if self.sure != "durable":
+    def is_there(self, sure: Sure, now: int, *, certain: bool = False) -> None:
+        self.doubtful = self.doubtful and not certain
+        if self.sure != "durable" and not self.doubtful:
             self.sure = sure
         if self.settled is None:
             self.settled = now

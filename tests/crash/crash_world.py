@@ -175,6 +175,13 @@ class World:
 
     def _after(self, program: _Program, outcome: Outcome, trouble: Trouble) -> None:
         """Whoever died is replaced; what is left is held against what was promised."""
+        if outcome.struck and outcome.error is not None:
+            # Told that the disk failed: what no sync had covered is not certain any more, until it is seen again.
+            for thread in self.threads.values():
+                for entry in thread.lines:
+                    if entry.sure != "durable":
+                        entry.sure, entry.doubtful = "maybe", True
+                thread.frozen.clear()
         if outcome.killed and trouble.kind == "power":
             self.lose_power(trouble.seed)
         elif outcome.killed:
@@ -183,13 +190,6 @@ class World:
             # The disk refused to give a lock back. It is free when the program ends.
             self.counts["stuck locks"] += 1
             self.replace(program)
-        elif outcome.struck and outcome.error is not None:
-            # Told that the disk failed: what no sync had covered is not certain any more, until it is seen again.
-            for thread in self.threads.values():
-                for entry in thread.lines:
-                    if entry.sure == "written":
-                        entry.sure = "maybe"
-                thread.frozen.clear()
 
     def _locks_stuck(self, program: _Program) -> bool:
         for thread_id in self.threads:
@@ -325,7 +325,7 @@ class World:
         """What a lease was told, and everything before it."""
         now = self.moment()
         for entry in held.entries:
-            entry.is_there(sure, now)
+            entry.is_there(sure, now, certain=True)
         if thread.exists == "maybe" or sure == "durable":
             thread.exists = sure
         if sure == "durable":
@@ -357,7 +357,9 @@ class World:
         there = self.check_thread(source)
         if there is None:
             return
-        inherited = [Entry(entry.number, "durable", -1, 0, -1) for entry in there]
+        inherited = [
+            Entry(entry.number, "maybe" if entry.doubtful else "durable", -1, 0, -1, entry.doubtful) for entry in there
+        ]
         child.lines = inherited
         child.based_on = {source.id} if source.paginated else set()
         if not source.paginated:
@@ -537,7 +539,7 @@ class World:
     def _all_on_disk(self, thread: Expected) -> None:
         there = self.check_thread(thread)
         for entry in there or ():
-            entry.is_there("durable", self.moment())
+            entry.is_there("durable", self.moment(), certain=True)
         if there is not None:
             thread.exists = "durable"
 
@@ -574,7 +576,7 @@ class World:
             assert there is not None
             for entry in there:
                 if after_power_loss:
-                    entry.is_there("durable", self.moment())
+                    entry.is_there("durable", self.moment(), certain=True)
             if after_power_loss or gone:
                 thread.lines = [
                     entry

@@ -1,0 +1,76 @@
+"""Random stories for a while: `python tests/crash/run.py --seconds 300 [--seed 7]`. See `crash_machine`.
+
+Every batch has a seed of its own. When a story breaks a promise it is shortened and told, with the seed of its batch,
+which alone is told again by `--seed SEED --batches 1`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+
+from crash_machine import CrashMachine
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+BATCH = 100
+STEPS = 40
+
+
+def main() -> int:
+    options = argparse.ArgumentParser()
+    options.add_argument("--seconds", type=float, default=300)
+    options.add_argument("--seed", type=int)
+    options.add_argument("--batches", type=int)
+    given = options.parse_args()
+    first = random.randrange(1 << 31) if given.seed is None else given.seed
+    began = told = time.monotonic()
+    batches = 0
+    while time.monotonic() - began < given.seconds and (given.batches is None or batches < given.batches):
+        number = first + batches
+        try:
+            _tell(number)
+        except Exception:
+            sys.stderr.write(f"\nbroken: python tests/crash/run.py --seed {number} --batches 1\n")
+            raise
+        finally:
+            batches += 1
+        if time.monotonic() - told > 30:
+            told = time.monotonic()
+            _say(f"{told - began:.0f} s: {_figures()}")
+    minutes = (time.monotonic() - began) / 60
+    _say(f"seeds {first} to {first + batches - 1}, {minutes:.1f} minutes: {_figures()}")
+    _say("acknowledged lines lost: 0, doubled: 0")
+    return 0
+
+
+def _tell(number: int) -> None:
+    class Machine(CrashMachine):
+        pass
+
+    profile = settings(
+        max_examples=BATCH,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
+    )
+    run_state_machine_as_test(seed(number)(Machine), settings=profile)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _figures() -> str:
+    totals: Counter[str] = CrashMachine.totals
+    return ", ".join(f"{count} {what}" for what, count in sorted(totals.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
