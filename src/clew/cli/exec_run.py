@@ -16,8 +16,8 @@ from anyio import to_thread
 from anyio.abc import TaskStatus
 
 from clew.cli import opening, terminal
+from clew.cli.exec_request import Request
 from clew.cli.exec_view import View
-from clew.cli.execution import Request
 from clew.cli.opening import default_settings, kept_rights, named_overrides, temporary_home
 from clew.cli.options import Globals
 from clew.config import Config

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, cast
 
 from cyclopts import Parameter
 
 from clew.cli import terminal
+from clew.cli.exec_request import read_request
 from clew.cli.options import Globals, UsageError
 from clew.cli.registry import Options
 from clew.errors import ClewError
@@ -18,24 +19,10 @@ from clew.errors import ClewError
 if TYPE_CHECKING:
     from clew.events import TurnInput
 
-__all__ = ["Request", "execute"]
+__all__ = ["execute"]
 
 _Switch = Parameter(negative="")
 _BYPASS = "--dangerously-bypass-approvals-and-sandbox"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What one `clew exec` was asked to do.
-
-    `action` says what `reference` is for; None with `resume` means the newest thread of the folder, or of all folders
-    with `anywhere`. `prompt` is the argument as given.
-    """
-
-    action: Literal["start", "resume", "fork"] = "start"
-    reference: str | None = None
-    anywhere: bool = False
-    prompt: str | None = None
 
 
 def execute(
@@ -109,7 +96,7 @@ def execute(
         os.environ.pop("NO_COLOR" if color == "always" else "FORCE_COLOR", None)
     if approve_for_me and not json:
         terminal.warn("--approve-for-me has no effect here: what would need an approval is refused")
-    request = _request(words, last=last, anywhere=all_, literal=options.literal)
+    request = read_request(words, last=last, anywhere=all_, literal=options.literal)
     if bypass:
         options = replace(options, sandbox="danger-full-access", approval="never")
     elif full_auto and options.sandbox is None:
@@ -159,32 +146,6 @@ class UntrustedFolder(ClewError):
             "Not inside a trusted directory and --skip-git-repo-check was not specified.",
             hint="Nothing here could be undone. Run it in a git repository, or say --trust if that is what you want.",
         )
-
-
-def _request(words: tuple[str, ...], *, last: bool, anywhere: bool, literal: tuple[str, ...]) -> Request:
-    """What the words ask for. Words behind `--` are a prompt, never a sub-command."""
-    free = words[: len(words) - len(literal)]
-    if free[:1] == ("review",):
-        raise UsageError("`exec review` does not exist here", "Ask for it: git diff | clew exec 'review this'")
-    if free[:1] not in (("resume",), ("fork",)):
-        if last:
-            raise UsageError("--last goes with `resume`", "For example: clew exec resume --last 'go on'")
-        if len(words) > 1:
-            raise UsageError(
-                f"there is more than one prompt: {words[0]!r} and {words[1]!r}", "Put the prompt in quotes."
-            )
-        return Request(prompt=words[0] if words else None)
-    action = cast("Literal['resume', 'fork']", free[0])
-    rest = words[1:]
-    reference: str | None = None
-    if not last:
-        if not rest:
-            raise UsageError(f"`exec {action}` needs a thread", f"For example: clew exec {action} last 'go on'")
-        reference, *tail = rest
-        rest = tuple(tail)
-    if len(rest) > 1:
-        raise UsageError(f"there is more than one prompt: {rest[0]!r} and {rest[1]!r}", "Put the prompt in quotes.")
-    return Request(action=action, reference=reference, anywhere=anywhere, prompt=rest[0] if rest else None)
 
 
 def _with_roots(options: Globals, folders: tuple[str, ...]) -> Globals:

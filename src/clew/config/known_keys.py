@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from clew.config.layers import Layer, dotted
 from clew.config.positions import KeyPath
-from clew.config.sources import PROVIDER_KEYS
+from clew.config.providers import PROVIDER_KEYS
 from clew.config.values import SANDBOX_KEYS, ServerOptions
 from clew.errors import ConfigInvalid
 

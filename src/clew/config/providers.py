@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,7 +12,7 @@ from clew.config.reader import Reader
 from clew.errors import ConfigInvalid
 from clew.settings import Provider
 
-__all__ = ["OFFLINE", "OPENAI", "OPENAI_URL", "Provider", "read_providers"]
+__all__ = ["OFFLINE", "OPENAI", "OPENAI_URL", "PROVIDER_KEYS", "Provider", "read_providers"]
 
 OFFLINE = "offline"
 """The built-in provider that needs no network and no key."""
@@ -24,6 +24,24 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 _OPENAI_HEADERS = {"OpenAI-Organization": "OPENAI_ORGANIZATION", "OpenAI-Project": "OPENAI_PROJECT"}
 _RETRIES = 100  # as far as Codex goes
+
+
+PROVIDER_KEYS: Mapping[str, Literal["plain", "map"]] = {
+    "name": "plain",
+    "base_url": "plain",
+    "wire_api": "plain",
+    "env_key": "plain",
+    "env_key_instructions": "plain",
+    "experimental_bearer_token": "plain",
+    "requires_openai_auth": "plain",
+    "request_max_retries": "plain",
+    "stream_max_retries": "plain",
+    "stream_idle_timeout_ms": "plain",
+    "http_headers": "map",
+    "env_http_headers": "map",
+    "query_params": "map",
+}
+"""The members of a provider's table that clew reads, and whether each is a value or a map of values."""
 
 
 def read_providers(

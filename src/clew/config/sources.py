@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from clew.config.layers import Merged, Source, dotted
 from clew.config.positions import KeyPath
-from clew.config.providers import OPENAI, Provider
+from clew.config.providers import OPENAI, PROVIDER_KEYS, Provider
 from clew.config.reader import is_secret
 from clew.config.values import INSTRUCTION_FILES, INSTRUCTION_TEXTS, SANDBOX_KEYS, ServerOptions
 from clew.settings import ApprovalPolicy, Sandbox, SandboxMode
@@ -18,7 +18,7 @@ from clew.settings import ApprovalPolicy, Sandbox, SandboxMode
 if TYPE_CHECKING:
     from clew.config.inputs import Inputs
 
-__all__ = ["PROVIDER_KEYS", "SourcedValue", "sourced"]
+__all__ = ["SourcedValue", "sourced"]
 
 
 class SourcedValue(msgspec.Struct, frozen=True):
@@ -44,21 +44,6 @@ _SIMPLE = (
     "project_doc_fallback_filenames",
     "project_root_markers",
 )
-PROVIDER_KEYS: Mapping[str, Literal["plain", "map"]] = {
-    "name": "plain",
-    "base_url": "plain",
-    "wire_api": "plain",
-    "env_key": "plain",
-    "env_key_instructions": "plain",
-    "experimental_bearer_token": "plain",
-    "requires_openai_auth": "plain",
-    "request_max_retries": "plain",
-    "stream_max_retries": "plain",
-    "stream_idle_timeout_ms": "plain",
-    "http_headers": "map",
-    "env_http_headers": "map",
-    "query_params": "map",
-}
 
 
 def sourced(
