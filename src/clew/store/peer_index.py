@@ -11,8 +11,8 @@ __all__ = ["path_in_database"]
 
 
 def path_in_database(codex_home: Path, thread_id: str) -> str | None:
-    """The file that Codex will go on with, from its newest `state_N.sqlite`; None where there is no row for the thread, no
-    database, or one that cannot be read. Blocking."""
+    """The file that Codex will go on with, from its newest `state_N.sqlite`. None where there is no row for the thread,
+    no database, or one that cannot be read. Blocking."""
     databases = sorted(codex_home.glob("state_*.sqlite"), key=lambda path: (len(path.name), path.name))
     if not databases:
         return None
