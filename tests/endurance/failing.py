@@ -17,13 +17,13 @@ lean.prepare()
 
 import anyio  # noqa: E402 - as the program itself, which starts in half the time this way
 
-from clew.app import open_threads  # noqa: E402
-from clew.cli.opening import load_config  # noqa: E402
-from clew.cli.options import Globals  # noqa: E402
-from clew.config import Config  # noqa: E402
-from clew.rollout import FailPoints  # noqa: E402
-from clew.server.mcp.serve import serve_stdio  # noqa: E402
-from clew.threads import Threads  # noqa: E402
+from clew.app import open_threads  # noqa: E402 - behind what must run before it
+from clew.cli.opening import load_config  # noqa: E402 - behind what must run before it
+from clew.cli.options import Globals  # noqa: E402 - behind what must run before it
+from clew.config import Config  # noqa: E402 - behind what must run before it
+from clew.rollout import FailPoints  # noqa: E402 - behind what must run before it
+from clew.server.mcp.serve import serve_stdio  # noqa: E402 - behind what must run before it
+from clew.threads import Threads  # noqa: E402 - behind what must run before it
 
 
 def _configuration(profile: str | None = None) -> Config:

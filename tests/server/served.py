@@ -11,10 +11,10 @@ from clew.server.mcp.lean import prepare
 light = prepare()
 
 import anyio  # noqa: E402 - the library is prepared first
-from server_fakes import Fake  # noqa: E402
+from server_fakes import Fake  # noqa: E402 - behind what must run before it
 
-from clew.config import Config, load  # noqa: E402
-from clew.server.mcp.serve import Life, serve_stdio  # noqa: E402
+from clew.config import Config, load  # noqa: E402 - behind what must run before it
+from clew.server.mcp.serve import Life, serve_stdio  # noqa: E402 - behind what must run before it
 
 
 def main() -> int:

@@ -304,7 +304,7 @@ async def _until(true: Callable[[], bool]) -> None:
     import anyio
 
     # Another process makes it true; there is nothing here to wait on.
-    while not true():  # noqa: ASYNC110
+    while not true():  # noqa: ASYNC110 - another process sets no event
         await anyio.sleep(_PATIENCE)
 
 

@@ -270,12 +270,12 @@ async def a_thread_is_found_by_whatever_names_it(store: StoreUnderTest) -> None:
 
 
 async def a_summary_tells_what_the_thread_says(store: StoreUnderTest) -> None:
-    thread = fresh(0, cwd="/tmp/demo", model="gpt-5").turn("What is a clew?", "A ball of thread.")  # noqa: S108
+    thread = fresh(0, cwd="/tmp/demo", model="gpt-5").turn("What is a clew?", "A ball of thread.")  # noqa: S108 - a recorded folder, nothing is made there
     store.seed(thread)
     found = store.catalog.get(thread.id)
     assert (found.preview, found.cwd, found.model, found.provider, found.source, found.history_mode, found.error) == (
         "What is a clew?",
-        "/tmp/demo",  # noqa: S108
+        "/tmp/demo",  # noqa: S108 - a recorded folder, nothing is made there
         "gpt-5",
         "mock",
         "exec",
