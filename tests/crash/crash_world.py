@@ -462,6 +462,7 @@ class World:
         head = Line("session_meta", {**_meta(thread).payload, "history_base": base})
         data = encode_line(head, timestamp=utc_stamp(self.clock.now()), ordinal=cut.ordinal)
         self.fs.write_bytes(self.home.new_path(thread.id, self.clock.now(), self.ids.uuid7()), data)
+        self._settle_folders()
         thread.lines = there[:place]
         for entry in thread.lines:
             entry.is_there("durable", self.moment())
@@ -501,8 +502,7 @@ class World:
         target = self.home.archived_sessions / path.name
         self.fs.make_folder(target.parent)
         self.fs.replace(path, target)
-        self.fs.sync_folder(target.parent)
-        self.fs.sync_folder(path.parent)
+        self._settle_folders()
         thread.archived = {True}
         self._break(thread)
 
@@ -536,7 +536,16 @@ class World:
             if (held := program.held.get(thread.id)) is not None:
                 held.broken = True
 
+    def _settle_folders(self) -> None:
+        """Some time has passed, and the system has written all names by itself."""
+        folders = [Path("/")]
+        while folders:
+            folder = folders.pop()
+            self.fs.sync_folder(folder)
+            folders += [folder / entry.name for entry in self.fs.scan(folder) if entry.is_dir]
+
     def _all_on_disk(self, thread: Expected) -> None:
+        self._settle_folders()
         there = self.check_thread(thread)
         for entry in there or ():
             entry.is_there("durable", self.moment(), certain=True)
