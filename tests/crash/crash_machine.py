@@ -61,6 +61,7 @@ class CrashMachine(RuleBasedStateMachine):
         try:
             self.world.check()
             self.world.lose_power(None)
+            self.world.inspect()
         finally:
             self.world.close()
             CrashMachine.totals["examples"] += 1
@@ -123,6 +124,11 @@ class CrashMachine(RuleBasedStateMachine):
     @rule(side=sides, choice=choices, name=st.sampled_from(("alpha", "beta", "gamma")), trouble=troubles)
     def rename(self, side: int, choice: int, name: str, trouble: Trouble) -> None:
         self.world.rename(self._program(side), self._thread(choice), name, trouble)
+
+    @precondition(_any)
+    @rule(side=sides, choice=choices, trouble=troubles)
+    def pack(self, side: int, choice: int, trouble: Trouble) -> None:
+        self.world.pack(self._program(side), self._thread(choice), trouble)
 
     @precondition(_any)
     @rule(side=sides, power=st.booleans(), seed=_seeds)

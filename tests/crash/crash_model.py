@@ -79,12 +79,12 @@ class Expected:
         return there
 
     def _check_order(self, there: Iterable[Entry]) -> None:
-        latest = -1
+        latest = -(1 << 60)
         by_hand: dict[int, int] = {}
         for entry in there:
             if entry.settled is not None and entry.settled < latest:
                 raise Broken(f"{self.id}: line {entry.number} stands behind one that came later")
-            if by_hand.get(entry.hand, -1) > entry.number:
+            if by_hand.get(entry.hand, entry.number) > entry.number:
                 raise Broken(f"{self.id}: lines of one hand are out of order at {entry.number}")
             by_hand[entry.hand] = entry.number
             latest = max(latest, entry.submitted)

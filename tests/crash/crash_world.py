@@ -31,14 +31,17 @@ from clew.errors import (
     ThreadNotFound,
 )
 from clew.ids import uuid7_at
-from clew.rollout import Line, Record, Skipped, encode_line, open_source, scan_forward
+from clew.rollout import Home, Line, Record, Skipped, encode_line, open_source, scan_forward
 from clew.store import LocalStore
+from clew.store.checking import Checker
+from clew.store.cold import ColdRules, ColdWorker
 from clew.store.contracts import Lease, ListQuery
 from clew.testing import MemoryFileSystem, ProgramKilled, memory_home, memory_store
 
 __all__ = ["Outcome", "Trouble", "World"]
 
 BEGINNING = 1_782_907_200.0
+TORN = ("line-damaged", "torn-tail")
 FAULTS = (DiskFull, SyncFailed, HomeUnwritable)
 
 
@@ -358,7 +361,9 @@ class World:
         if there is None:
             return
         inherited = [
-            Entry(entry.number, "maybe" if entry.doubtful else "durable", -1, 0, -1, entry.doubtful) for entry in there
+            # Each has a hand and a moment of its own: they stay in this order.
+            Entry(entry.number, "maybe" if entry.doubtful else "durable", at, at, at, entry.doubtful)
+            for at, entry in enumerate(there, -len(there))
         ]
         child.lines = inherited
         child.based_on = {source.id} if source.paginated else set()
@@ -407,6 +412,26 @@ class World:
             thread.names = {name}
         else:
             thread.names.add(name)
+        self._after(program, outcome, trouble)
+
+    def pack(self, program: _Program, thread: Expected, trouble: Trouble) -> None:
+        """Compress a thread as clew does."""
+        held = self._is_held(thread)
+        worker = ColdWorker(
+            Home(program.fs, self.home.path),
+            Path("/memory/clew"),
+            owner=program.owner,
+            clock=self.clock,
+            process=1_000_000 + self.hand(),
+            is_alive=lambda _: False,
+            is_open=lambda _, __: held,
+        )
+        rules = ColdRules(older_than=0, parallel=1)
+        expected: tuple[type[Exception], ...] = (ClewError, OSError, ExceptionGroup) if trouble.kind == "fault" else ()
+        outcome = self.perform(program, lambda: worker.compress(rules, only=[thread.id]), trouble, expected)
+        if outcome.struck and outcome.error is None and not outcome.killed:
+            # It tells of what failed in its report.
+            outcome = Outcome(None, SyncFailed(thread.id, "in a report"), struck=True, killed=False)
         self._after(program, outcome, trouble)
 
     # -- what others do -----------------------------------------------------------------------------------------------
@@ -592,6 +617,13 @@ class World:
                     for entry in thread.lines
                     if entry.sure != "maybe" or entry in there or not (after_power_loss or entry.hand in gone)
                 ]
+
+    def inspect(self) -> None:
+        """A second opinion: nothing but torn lines is wrong with what is left."""
+        checker = Checker(self.home, Path("/memory/clew"), clock=self.clock)
+        wrong = [found for found in checker.home() if found.severity == "error" and found.code not in TORN]
+        if wrong:
+            raise Broken(f"clew check finds {wrong}")
 
     def check_thread(self, thread: Expected) -> list[Entry] | None:
         """The entries that are there; None where there is no such thread, as it may be."""

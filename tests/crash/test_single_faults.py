@@ -82,6 +82,7 @@ def _story(step: str, trouble: Trouble) -> World:
                 world.take(world.programs[0], thread, Trouble())
                 world.append(world.programs[0], thread, 1, durable=True, trouble=Trouble())
         world.lose_power(None)
+        world.inspect()
     finally:
         world.close()
     return world
