@@ -20,94 +20,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat
+from clew.testing.page_cache import PAGE, Effect, Folder, Node, put_name
 
 __all__ = ["MemoryFileSystem", "ProgramKilled"]
 
 DEVICE = -1
-SECTOR = 512
-PAGE = 4096
 
 
 class ProgramKilled(Exception):
     """What a killed program meets at every further step, so that it can do nothing more. No `OSError`: nobody handles
     it."""
-
-
-class _Node:
-    def __init__(self, number: int, mtime_ns: int) -> None:
-        self.number = number
-        self.durable = bytearray()
-        self.cache = bytearray()
-        self.dirty: set[int] = set()
-        self.mtime_ns = mtime_ns
-        self.mode = 0o600
-        self.holder: object | None = None
-        self.failures = 0
-        """Syncs that failed: every file that was open then is told once."""
-
-    def put(self, offset: int, data: bytes) -> None:
-        """Pages become dirty as wholes, so that a later write saves what stands beside it too."""
-        self.cache[offset : offset + len(data)] = data
-        self.dirty.update(range(offset // PAGE, (offset + len(data) - 1) // PAGE + 1))
-
-    def write_back(self, start: int, end: int) -> None:
-        end = min(end, len(self.cache))
-        if len(self.durable) < end:
-            self.durable.extend(bytes(end - len(self.durable)))
-        self.durable[start:end] = self.cache[start:end]
-
-    def sync(self) -> None:
-        for page in self.dirty:
-            self.write_back(page * PAGE, (page + 1) * PAGE)
-        self.dirty.clear()
-
-    def forget(self, *, dropped: bool) -> None:
-        """After a failed sync: the pages are no longer known as unwritten; with `dropped` they are no longer in memory
-        either, and readers see what the disk has."""
-        for page in self.dirty if dropped else ():
-            start, end = page * PAGE, min((page + 1) * PAGE, len(self.cache))
-            self.cache[start:end] = bytes(self.durable[start:end]).ljust(end - start, b"\0")
-        self.dirty.clear()
-
-    def lose_power(self, chance: random.Random | None) -> None:
-        dirty = sorted(self.dirty)
-        if dirty and chance is not None:
-            start, end = max(dirty[0] * PAGE, 0), min((dirty[-1] + 1) * PAGE, len(self.cache))
-            match chance.choice(("nothing", "everything", "blocks", "beginning")):
-                case "everything":
-                    self.sync()
-                case "beginning":
-                    fresh = len(self.durable) if start <= len(self.durable) <= end else start
-                    self.write_back(start, chance.randint(fresh, end))
-                case "blocks":
-                    for page in dirty:
-                        for at in range(page * PAGE, min((page + 1) * PAGE, len(self.cache)), SECTOR):
-                            if chance.random() < 0.5:
-                                self.write_back(at, at + SECTOR)
-                case _:
-                    pass
-        self.dirty.clear()
-        self.cache = bytearray(self.durable)
-        self.holder = None
-
-
-class _Folder:
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.mtime_ns = 0
-        self.entries: dict[str, _Node | _Folder] = {}
-        self.durable: dict[str, _Node | _Folder] = {}
-
-
-_Effect = tuple[_Folder, str, "_Node | _Folder | None"]
-"""A name in a folder and what it means from now on (None: it is gone)."""
-
-
-def _apply(entries: dict[str, _Node | _Folder], name: str, node: _Node | _Folder | None) -> None:
-    if node is None:
-        entries.pop(name, None)
-    else:
-        entries[name] = node
 
 
 class _Trap:
@@ -138,8 +60,8 @@ class _Disk:
 
     def __init__(self, now_ns: Callable[[], int] | None) -> None:
         self.lock = threading.RLock()
-        self.root = _Folder(1)
-        self.unsynced: list[tuple[_Effect, ...]] = []
+        self.root = Folder(1)
+        self.unsynced: list[tuple[Effect, ...]] = []
         self.programs: list[_Program] = []
         self.traps: list[_Trap] = []
         self.sprung: Counter[str] = Counter()
@@ -157,21 +79,21 @@ class _Disk:
         self._ticks += 1_000_000
         return self._ticks
 
-    def change(self, *effects: _Effect) -> None:
+    def change(self, *effects: Effect) -> None:
         """One step of names: it survives as a whole or not at all."""
         for folder, name, node in effects:
-            _apply(folder.entries, name, node)
+            put_name(folder.entries, name, node)
             folder.mtime_ns = self.now_ns()
         self.unsynced.append(effects)
 
-    def settle(self, changes: Sequence[tuple[_Effect, ...]]) -> None:
+    def settle(self, changes: Sequence[tuple[Effect, ...]]) -> None:
         for effects in changes:
             for folder, name, node in effects:
-                _apply(folder.durable, name, node)
+                put_name(folder.durable, name, node)
 
-    def sync_folder(self, folder: _Folder) -> None:
+    def sync_folder(self, folder: Folder) -> None:
         """With it goes what earlier steps did to the same names."""
-        mine: list[tuple[_Effect, ...]] = []
+        mine: list[tuple[Effect, ...]] = []
         touched: set[tuple[int, str]] = set()
         for effects in reversed(self.unsynced):
             names = {(place.number, name) for place, name, _ in effects}
@@ -182,7 +104,7 @@ class _Disk:
         self.unsynced = [effects for effects in self.unsynced if not any(effects is one for one in mine)]
 
     def lose_power(self, chance: random.Random | None) -> None:
-        kept: Sequence[tuple[_Effect, ...]] = ()
+        kept: Sequence[tuple[Effect, ...]] = ()
         if chance is not None:
             # File systems with a journal keep a beginning of all changes; nobody promises more than any part of them.
             if chance.random() < 0.5:
@@ -191,13 +113,13 @@ class _Disk:
                 kept = [effects for effects in self.unsynced if chance.random() < 0.5]
         self.settle(kept)
         self.unsynced.clear()
-        nodes: dict[int, _Node] = {}
+        nodes: dict[int, Node] = {}
         folders = [self.root]
         while folders:
             folder = folders.pop()
             folder.entries = dict(folder.durable)
             for node in folder.entries.values():
-                if isinstance(node, _Folder):
+                if isinstance(node, Folder):
                     folders.append(node)
                 else:
                     nodes[node.number] = node
@@ -315,14 +237,14 @@ class MemoryFileSystem:
             self._call("open")
             folder = self._folder(path.parent)
             node = folder.entries.get(path.name)
-            if isinstance(node, _Folder):
+            if isinstance(node, Folder):
                 raise _os_error(errno.EISDIR, path)
             if node is not None and exclusive:
                 raise _os_error(errno.EEXIST, path)
             if node is None:
                 if not create and not exclusive:
                     raise _os_error(errno.ENOENT, path)
-                node = _Node(self._disk.number(), self._disk.now_ns())
+                node = Node(self._disk.number(), self._disk.now_ns())
                 self._disk.change((folder, path.name, node))
             return self._opened(path, node, appends=True)
 
@@ -340,7 +262,7 @@ class MemoryFileSystem:
         with self._disk.lock:
             self._call("stat")
             found = self._at(path)
-            if isinstance(found, _Folder):
+            if isinstance(found, Folder):
                 return FileStat(0, found.mtime_ns, True, FileIdentity(DEVICE, found.number), 0o700)
             return FileStat(len(found.cache), found.mtime_ns, False, FileIdentity(DEVICE, found.number), found.mode)
 
@@ -349,7 +271,7 @@ class MemoryFileSystem:
             self._call("scan")
             found: list[Entry] = []
             for name, node in self._folder(folder).entries.items():
-                if isinstance(node, _Folder):
+                if isinstance(node, Folder):
                     found.append(Entry(name, True))
                 else:
                     found.append(Entry(name, False, len(node.cache), node.mtime_ns) if stats else Entry(name, False))
@@ -363,10 +285,10 @@ class MemoryFileSystem:
             for part in folder.parts[1:]:
                 node = at.entries.get(part)
                 if node is None:
-                    node = _Folder(self._disk.number())
+                    node = Folder(self._disk.number())
                     self._disk.change((at, part, node))
                     self.sync_folder(path)
-                if not isinstance(node, _Folder):
+                if not isinstance(node, Folder):
                     raise _os_error(errno.ENOTDIR, folder)
                 at, path = node, path / part
 
@@ -434,7 +356,7 @@ class MemoryFileSystem:
         """Put a new file there, folders and durability included, without counting calls."""
         with self._disk.lock, self._untouched():
             self.make_folder(path.parent)
-            node = _Node(self._disk.number(), self._disk.now_ns())
+            node = Node(self._disk.number(), self._disk.now_ns())
             node.cache[:] = data
             node.durable[:] = data
             folder = self._folder(path.parent)
@@ -470,30 +392,30 @@ class MemoryFileSystem:
                 self._disk.sprung[operation] += 1
                 raise _TrapError(trap)
 
-    def _opened(self, path: Path, node: _Node, *, appends: bool = False, updates: bool = False) -> _OpenFile:
+    def _opened(self, path: Path, node: Node, *, appends: bool = False, updates: bool = False) -> _OpenFile:
         file = _OpenFile(self, path, node, appends=appends, updates=updates)
         self._program.files.append(file)
         return file
 
-    def _at(self, path: Path) -> _Node | _Folder:
-        at: _Node | _Folder = self._disk.root
+    def _at(self, path: Path) -> Node | Folder:
+        at: Node | Folder = self._disk.root
         for part in path.parts[1:]:
-            if not isinstance(at, _Folder):
+            if not isinstance(at, Folder):
                 raise _os_error(errno.ENOTDIR, path)
             if part not in at.entries:
                 raise _os_error(errno.ENOENT, path)
             at = at.entries[part]
         return at
 
-    def _node(self, path: Path) -> _Node:
+    def _node(self, path: Path) -> Node:
         found = self._at(path)
-        if isinstance(found, _Folder):
+        if isinstance(found, Folder):
             raise _os_error(errno.EISDIR, path)
         return found
 
-    def _folder(self, path: Path) -> _Folder:
+    def _folder(self, path: Path) -> Folder:
         found = self._at(path)
-        if not isinstance(found, _Folder):
+        if not isinstance(found, Folder):
             raise _os_error(errno.ENOTDIR, path)
         return found
 
@@ -515,7 +437,7 @@ class _Untouched:
 class _OpenFile:
     """Belongs to the program that opened it."""
 
-    def __init__(self, fs: MemoryFileSystem, path: Path, node: _Node, *, appends: bool, updates: bool) -> None:
+    def __init__(self, fs: MemoryFileSystem, path: Path, node: Node, *, appends: bool, updates: bool) -> None:
         self.path = path
         self._fs = fs
         self._disk = fs._disk
