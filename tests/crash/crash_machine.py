@@ -16,6 +16,8 @@ __all__ = ["CrashMachine"]
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 OPERATIONS = (
     "any",
+    "sync",
+    "sync",
     "open",
     "write",
     "sync",
@@ -34,7 +36,7 @@ _seeds = st.one_of(st.none(), st.integers(0, 1 << 16))
 _faults = st.builds(
     Trouble,
     kind=st.just("fault"),
-    at=st.one_of(st.integers(1, 4), st.integers(1, 30)),
+    at=st.one_of(st.just(1), st.integers(1, 4), st.integers(1, 30)),
     operation=st.sampled_from(OPERATIONS),
     times=st.integers(1, 3),
     error=st.sampled_from(ERRORS),

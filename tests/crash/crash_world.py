@@ -523,6 +523,8 @@ class World:
         files = self.home.find(thread.id)
         if path is None or files is None or len(files.segments) > 1 or len(thread.archived) > 1:
             return
+        if any(entry.name == f"{path.name}.zst" for entry in self.fs.scan(path.parent)):
+            return  # a packing that was cut off left both forms; the other one would stay
         self.counts["foreign"] += 1
         target = self.home.archived_sessions / path.name
         self.fs.make_folder(target.parent)
