@@ -74,7 +74,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     _providers: dict[str, Provider]
     _refused: dict[str, ConfigInvalid]
     _inputs: Inputs
-    _sources: tuple[SourcedValue, ...]
 
     def __repr__(self) -> str:
         # The environment and its secrets are inside.
@@ -107,7 +106,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def sources(self) -> tuple[SourcedValue, ...]:
         """Each effective key with its value and where that came from; secrets masked."""
-        return self._sources
+        merged = Merged(self._inputs.layers)
+        return tuple(sourced(self._inputs, merged, msgspec.structs.asdict(self), self.server, self._providers))
 
     def with_overrides(self, values: Mapping[str, Any]) -> Config:
         """This configuration with a call's own map of dotted keys to JSON values over it.
@@ -296,7 +296,6 @@ def _read(inputs: Inputs) -> tuple[Config, list[ConfigInvalid]]:
         _providers=providers,
         _refused=refused,
         _inputs=inputs,
-        _sources=tuple(sourced(inputs, merged, values, server, providers)),
         **values,
     )
     return config, reader.problems
