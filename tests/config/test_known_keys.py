@@ -6,7 +6,7 @@ import pytest
 from config_homes import Homes
 
 from clew.config import examine, load
-from clew.config.sources import PROVIDER_KEYS
+from clew.config.providers import PROVIDER_KEYS
 from clew.errors import ConfigInvalid
 
 

@@ -53,6 +53,8 @@ class Expected:
     frozen: dict[str, bytes] = field(default_factory=dict[str, bytes])
     """By rollout id: the bytes that can never be others."""
     lost_in_order: set[int] = field(default_factory=set[int])
+    in_doubt: bool = False
+    """It inherits from a file whose sync failed in another program: nobody here could know what of it is on disk."""
     based_on: set[str] = field(default_factory=set[str])
     """The threads that others' files were cut from for this one."""
 

@@ -274,6 +274,22 @@ def test_a_fork_keeps_what_it_refers_to() -> None:
         world.close()
 
 
+def test_a_fork_after_a_failed_one_does_not_trust_the_next_sync() -> None:
+    world = World()
+    try:
+        world.begin(world.programs[0], paginated=True, count=1, durable=True, trouble=Trouble())
+        (thread,) = world.threads.values()
+        world.end(world.programs[0], thread, Trouble())
+        world.foreign_append(thread, torn=False)
+        world.fork(world.programs[1], thread, Trouble("fault", operation="sync"))
+        world.fork(world.programs[1], thread, Trouble())
+        world.lose_power(None)
+        world.inspect()
+        assert [len(each.lines) for each in world.threads.values()] == [2, 2]
+    finally:
+        world.close()
+
+
 # -- leftovers of unpacking -------------------------------------------------------------------------------------------
 
 

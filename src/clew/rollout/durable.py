@@ -14,6 +14,8 @@ from clew.rollout.filesystem import File, FileIdentity, FileSystem
 
 __all__ = ["Doubt", "KnownDurable"]
 
+BLOCK = 1 << 20
+
 TICK_NS = 1_000_000_000
 """Changes of a folder that are younger may share their time with one that is still to come."""
 
@@ -43,6 +45,7 @@ class KnownDurable:
         self._folders: dict[FileIdentity, int] = {}
         self._sizes: dict[FileIdentity, int] = {}
         self._doubts: dict[FileIdentity, Doubt] = {}
+        self._failed: set[FileIdentity] = set()
 
     def size(self, identity: FileIdentity) -> int | None:
         """How many bytes of a file this process has synced; None if it never did."""
@@ -77,16 +80,31 @@ class KnownDurable:
         """Make a file durable that another one builds on, with its name."""
         file = fs.open_read(path)
         try:
-            self._sync_content(file)
+            identity, size = file.identity(), file.size()
+            if self._sizes.get(identity) != size:
+                self._sync_content(fs, file, identity, size)
         finally:
             file.close()
         self.sync_names(fs, path.parent, now)
 
-    def _sync_content(self, file: File) -> None:
-        identity, size = file.identity(), file.size()
-        if self._sizes.get(identity) != size:
+    def _sync_content(self, fs: FileSystem, file: File, identity: FileIdentity, size: int) -> None:
+        if identity not in self._failed:
+            self._failed.add(identity)
             file.sync()
-            self._sizes[identity] = size
+        else:
+            # Another sync would succeed without writing what the failed one did not: it is written once more, as it
+            # is seen, to its own place.
+            again = fs.open_update(file.path)
+            try:
+                offset = 0
+                while offset < size and (block := file.read_at(offset, min(BLOCK, size - offset))):
+                    again.write_at(offset, block)
+                    offset += len(block)
+                again.sync()
+            finally:
+                again.close()
+        self._failed.discard(identity)
+        self._sizes[identity] = size
 
 
 def _has_its_place(name: str) -> bool:
