@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# The store suite's asserts explain themselves only when this is said before any test imports it.
+pytest.register_assert_rewrite(*(f"clew.testing.{name}" for name in ("catalog_checks", "log_checks", "store_bench")))
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

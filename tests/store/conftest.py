@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"clew.testing.{name}" for name in ("catalog_checks", "log_checks", "store_bench")))
-
-from clew.clock import SystemClock  # noqa: E402 - the suite's asserts explain themselves only when registered first
-from clew.errors import Owner  # noqa: E402
-from clew.ids import SystemIds  # noqa: E402
-from clew.rollout import Home, RealFileSystem  # noqa: E402
-from clew.store import LocalStore  # noqa: E402
-from clew.testing import MemoryFileSystem, StoreUnderTest, ThreadBuilder, memory_home, memory_store  # noqa: E402
+from clew.clock import SystemClock
+from clew.errors import Owner
+from clew.ids import SystemIds
+from clew.rollout import Home, RealFileSystem
+from clew.store import LocalStore
+from clew.testing import MemoryFileSystem, StoreUnderTest, ThreadBuilder, memory_home, memory_store
 
 
 @pytest.fixture
