@@ -549,6 +549,12 @@ class World:
         thread.frozen.clear()
         kept = {number_of(line) for line in self.watcher.read(thread.id) if isinstance(line, Record)}
         thread.lines = [entry for entry in thread.lines if entry.number in kept or entry.sure == "maybe"]
+        if not self.fs.read_bytes(path).endswith(b"\n"):
+            # Its last line may be whole, but without an end whatever comes behind may become a part of it.
+            last = [number_of(line) for line in self._file_lines(thread) if isinstance(line, Record)][-1:]
+            for entry in thread.lines:
+                if entry.number in last:
+                    entry.sure = "maybe"
 
     def _plain(self, thread: Expected) -> Path | None:
         files = self.home.find(thread.id)
