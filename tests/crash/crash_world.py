@@ -581,8 +581,9 @@ class World:
     def _all_on_disk(self, thread: Expected) -> None:
         self._settle_folders()
         there = self.check_thread(thread)
+        alone = not (thread.paginated and thread.based_on)  # else some of it lies in other files
         for entry in there or ():
-            entry.is_there("durable", self.moment(), certain=True)
+            entry.is_there("durable", self.moment(), certain=alone)
         if there is not None:
             thread.exists = "durable"
 
