@@ -7,7 +7,7 @@ in the order they were asked for, also when several processes share a home (the 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -21,19 +21,17 @@ import msgspec
 
 from clew.clock import Clock, utc_stamp
 from clew.engine import Approver, Engine
-from clew.errors import BadRequest, FolderGone, LogDamaged, Owner, ProviderUnknown, ThreadArchived, ThreadBusy
+from clew.errors import FolderGone, LogDamaged, Owner, ProviderUnknown, ThreadArchived
 from clew.events import Notice, TurnInput
-from clew.history.context import Context, passed_over, rebuild
+from clew.history.context import Context
 from clew.history.lines import session_meta
 from clew.history.metadata import read_meta
-from clew.history.turn_offsets import TurnOffsets
-from clew.history.turns import Turn as RecordedTurn
-from clew.history.turns import turns_page
 from clew.ids import IdSource
+from clew.library import Library, TurnsPage, TurnView
 from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
 from clew.settings import ApprovalPolicy, Overrides, Settings
-from clew.store.contracts import Catalog, Lease, ListQuery, LogStore, Page, SearchHit, ThreadSummary
+from clew.store.contracts import Catalog, Lease, LogStore
 from clew.turn import Turn
 
 __all__ = ["Thread", "ThreadStatus", "Threads", "Turn", "TurnView", "TurnsPage"]
@@ -47,25 +45,6 @@ _SILENT_WAIT = 1.0
 
 _REMEMBERED = 512
 """How many ended turns can still be asked for by id."""
-
-
-class TurnView(msgspec.Struct, frozen=True, kw_only=True):
-    """A recorded turn as a person sees it; `items` are JSON objects with camelCase keys. Times in
-    seconds since 1970."""
-
-    id: str
-    status: Literal["completed", "interrupted", "failed", "inProgress"]
-    items: tuple[dict[str, Any], ...]
-    started_at: int | None = None
-    completed_at: int | None = None
-    error: str | None = None
-
-
-class TurnsPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of turns, in the order asked for; `next_cursor` None means: there is no more."""
-
-    turns: tuple[TurnView, ...]
-    next_cursor: str | None = None
 
 
 class ThreadStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +114,7 @@ class _Queue:
         self.running: Turn | None = None
 
 
-class Threads:
+class Threads(Library):
     """The threads of one home. `busy_wait` bounds in seconds how long a turn waits for a program that is not clew and
     holds its thread; other clews are waited for as long as they work."""
 
@@ -151,13 +130,8 @@ class Threads:
         version: str,
         busy_wait: float | None = 2.0,
     ) -> None:
-        self._logs = logs
-        self._catalog = catalog
+        super().__init__(logs, catalog, owner=owner, clock=clock, ids=ids, version=version)
         self._engine = engine
-        self._owner = owner
-        self._clock = clock
-        self._ids = ids
-        self._version = version
         # A look at least: whether the holder is a clew, which is waited for, must be known.
         self._busy_wait = None if busy_wait is None else max(busy_wait, _ONE_LOOK)
         self._leaving = False
@@ -165,7 +139,6 @@ class Threads:
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()
         self._loading: dict[str, anyio.Lock] = {}
         self._turns: OrderedDict[str, Turn] = OrderedDict()
-        self._turns_at: dict[str, tuple[object, TurnOffsets]] = {}  # where turns are in a log, by its version
         self._idle = anyio.Event()
         self._idle.set()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -361,14 +334,9 @@ class Threads:
         if kept is not None and kept.size == size:
             self._loaded.move_to_end(thread_id)
             return kept.context
-        context = await anyio.to_thread.run_sync(self._rebuild, thread_id)
+        context = await anyio.to_thread.run_sync(self._rebuilt, thread_id)
         self._keep(thread_id, context, size)
         return context
-
-    def _rebuild(self, thread_id: str) -> Context:
-        head = self._logs.head(thread_id)
-        passes = passed_over if head is not None else None
-        return rebuild(self._logs.read_back(thread_id, passes=passes), head)
 
     def _keep(self, thread_id: str, context: Context, size: int) -> None:
         self._loaded[thread_id] = _Loaded(context, size)
@@ -376,97 +344,7 @@ class Threads:
         while len(self._loaded) > _LOADED:
             self._loaded.popitem(last=False)
 
-    # -- finding and keeping
-
-    async def summary(self, reference: str) -> ThreadSummary:
-        return await anyio.to_thread.run_sync(self._catalog.resolve, reference)
-
-    async def list(self, query: ListQuery) -> Page:
-        return await anyio.to_thread.run_sync(self._catalog.list, query)
-
-    async def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
-        if not text.strip():
-            raise BadRequest("text", "nothing to search for")
-        return await anyio.to_thread.run_sync(lambda: self._catalog.search(text, limit=limit, archived=archived))
-
-    async def read(
-        self, reference: str, *, cursor: str | None = None, limit: int = 25, newest_first: bool = False
-    ) -> TurnsPage:
-        """A page of recorded turns with their items. Pages from the end of a paginated thread cost what they show."""
-        if not 1 <= limit <= 1000:
-            raise BadRequest("limit", "give a number from 1 to 1000")
-        summary = await self.summary(reference)
-        return await anyio.to_thread.run_sync(self._page, summary.id, cursor, limit, newest_first)
-
-    def _page(self, thread_id: str, cursor: str | None, limit: int, newest_first: bool) -> TurnsPage:
-        meta = read_meta(self._logs.head(thread_id))
-        live = self._live_turn(thread_id)
-        kept = self._turns_at.pop(thread_id, None)  # ours alone while we use it
-        if kept is None and newest_first and cursor is None and meta.history_mode == "paginated":
-            back = self._logs.read_back(thread_id)
-            found = turns_page(back, limit=limit, subagent_start=meta.subagent_start, live=live)
-            return _turns_page(found.turns, more=found.more)
-        log = self._logs.log(thread_id)
-        version, offsets = kept or (None, None)
-        if offsets is None or version != log.version:
-            offsets = TurnOffsets(meta.history_mode, subagent_start=meta.subagent_start)
-        offsets.extend(log)
-        page = offsets.page(log, limit=limit, after=cursor, newest_first=newest_first, live=live)
-        self._turns_at[thread_id] = log.version, offsets
-        while len(self._turns_at) > _LOADED:
-            self._turns_at.pop(next(iter(self._turns_at)), None)
-        if page is None:
-            raise BadRequest("cursor", "this is no cursor of an earlier page")
-        return _turns_page(page.turns, more=page.more)
-
-    def _live_turn(self, thread_id: str) -> str | None:
-        """The turn that runs now, here or in the program that holds the thread."""
-        running = self.running(thread_id)
-        if running is not None and running.state == "running":
-            return running.turn_id
-        return self._rebuild(thread_id).open_turn_id if self._logs.holder(thread_id) is not None else None
-
-    async def fork(self, reference: str, *, after_turn: str | None = None, before_turn: str | None = None) -> str:
-        """A new thread with the history of another (up to and including `after_turn`, or up to `before_turn`); gives
-        its id. The source is not touched."""
-        summary = await self.summary(reference)
-        new_id = self._ids.uuid7()
-        await self._logs.fork(
-            summary.id,
-            new_id,
-            after_turn=after_turn,
-            before_turn=before_turn,
-            originator=self._owner.program,
-            version=self._version,
-        )
-        return new_id
-
-    async def revert(self, reference: str, before_turn: str) -> ThreadSummary:
-        """Take a thread back to where a turn began; what came since stays on disk and is not part of it any more.
-        Raises `ThreadBusy` while a turn runs, `Unsupported` for the older history mode (fork it instead)."""
-        summary = await self.summary(reference)
-        if self.running(summary.id) is not None:
-            raise ThreadBusy(summary.id, self._owner)
-        await self._logs.revert(summary.id, before_turn, self._owner)
-        self._loaded.pop(summary.id, None)
-        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
-
-    async def rename(self, reference: str, name: str | None) -> ThreadSummary:
-        summary = await self.summary(reference)
-        await anyio.to_thread.run_sync(self._catalog.rename, summary.id, name)
-        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
-
-    async def archive(self, reference: str) -> ThreadSummary:
-        """Raises `ThreadBusy` while a turn runs."""
-        summary = await self.summary(reference)
-        if (turn := self.running(summary.id)) is not None:
-            raise ThreadBusy(summary.id, replace(self._owner, turn=turn.turn_id))
-        self._loaded.pop(summary.id, None)
-        return await anyio.to_thread.run_sync(self._catalog.archive, summary.id)
-
-    async def unarchive(self, reference: str) -> ThreadSummary:
-        summary = await self.summary(reference)
-        return await anyio.to_thread.run_sync(self._catalog.unarchive, summary.id)
+    # -- how they are
 
     async def status(self, reference: str) -> ThreadStatus:
         summary = await self.summary(reference)
@@ -509,20 +387,12 @@ class Threads:
             return queue.running
         return queue.waiting[0][1] if queue.waiting else None
 
+    def _at_work(self, thread_id: str) -> tuple[str, bool] | None:
+        turn = self.running(thread_id)
+        return None if turn is None else (turn.turn_id, turn.state == "running")
 
-def _turns_page(found: Sequence[RecordedTurn], *, more: bool) -> TurnsPage:
-    views = tuple(
-        TurnView(
-            id=turn.id,
-            status=turn.status,
-            items=turn.items,
-            started_at=turn.started_at,
-            completed_at=turn.completed_at,
-            error=turn.error.message if turn.error is not None else None,
-        )
-        for turn in found
-    )
-    return TurnsPage(turns=views, next_cursor=views[-1].id if more and views else None)
+    def _changed(self, thread_id: str) -> None:
+        self._loaded.pop(thread_id, None)
 
 
 async def _unless_stopped(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
-
-import msgspec
+from typing import Protocol
 
 from clew.errors import Owner
 from clew.rollout.envelope import Line, Record, Skipped
 from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
+from clew.store.queries import ListQuery, Page, SearchHit, ThreadSummary
 
 __all__ = ["Catalog", "Lease", "ListQuery", "LogStore", "Page", "SearchHit", "ThreadSummary"]
 
@@ -99,60 +98,6 @@ class LogStore(Protocol):
         Raises `ThreadNotFound`, `ThreadBusy`, `ThreadArchived`, `BadRequest` for an unknown turn, `Unsupported` for
         the older history mode."""
         ...
-
-
-class ThreadSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One thread in a list. Times are RFC 3339 UTC; `path` is the current file without `.zst`."""
-
-    id: str
-    path: str
-    archived: bool
-    created_at: str
-    updated_at: str
-    size: int
-    name: str | None = None
-    preview: str | None = None
-    cwd: str | None = None
-    source: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    cli_version: str | None = None
-    branch: str | None = None
-    history_mode: str = "legacy"
-    parent_id: str | None = None
-    forked_from: str | None = None
-    error: str | None = None
-
-
-class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What to list. `cwd` matches the folder and everything below it; `text` is looked for in name and preview,
-    ignoring case; `sources` are `source` words; `since` and `until` bound `updated_at` (RFC 3339)."""
-
-    archived: bool | None = False
-    cwd: str | None = None
-    text: str | None = None
-    sources: tuple[str, ...] = ()
-    since: str | None = None
-    until: str | None = None
-    sort: Literal["created", "updated"] = "updated"
-    ascending: bool = False
-    limit: int = 25
-    cursor: str | None = None
-
-
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of a list; `next_cursor` None means: there is no more."""
-
-    threads: tuple[ThreadSummary, ...]
-    next_cursor: str | None = None
-
-
-class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
-    """A thread in which the text was found: where (`title`, `user`, `agent`) and a piece of the text around it."""
-
-    thread: ThreadSummary
-    where: Literal["title", "user", "agent"]
-    snippet: str
 
 
 class Catalog(Protocol):

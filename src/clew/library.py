@@ -1,0 +1,182 @@
+"""The library of a home: threads that are found, read, named, forked and put away. Nothing here runs a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import anyio.to_thread
+import msgspec
+
+from clew.clock import Clock
+from clew.errors import BadRequest, Owner, ThreadBusy
+from clew.history.context import Context, passed_over, rebuild
+from clew.history.metadata import read_meta
+from clew.history.turn_offsets import TurnOffsets
+from clew.history.turns import Turn as RecordedTurn
+from clew.history.turns import turns_page
+from clew.ids import IdSource
+from clew.store.contracts import Catalog, ListQuery, LogStore, Page, SearchHit, ThreadSummary
+
+__all__ = ["Library", "TurnView", "TurnsPage"]
+
+_OFFSETS = 32
+"""Of how many threads it is remembered where their turns are."""
+
+
+class TurnView(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded turn as a person sees it; `items` are JSON objects with camelCase keys. Times in
+    seconds since 1970."""
+
+    id: str
+    status: Literal["completed", "interrupted", "failed", "inProgress"]
+    items: tuple[dict[str, Any], ...]
+    started_at: int | None = None
+    completed_at: int | None = None
+    error: str | None = None
+
+
+class TurnsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of turns, in the order asked for; `next_cursor` None means: there is no more."""
+
+    turns: tuple[TurnView, ...]
+    next_cursor: str | None = None
+
+
+class Library:
+    """The recorded threads of one home."""
+
+    def __init__(
+        self, logs: LogStore, catalog: Catalog, *, owner: Owner, clock: Clock, ids: IdSource, version: str
+    ) -> None:
+        self._logs = logs
+        self._catalog = catalog
+        self._owner = owner
+        self._clock = clock
+        self._ids = ids
+        self._version = version
+        self._turns_at: dict[str, tuple[object, TurnOffsets]] = {}  # where turns are in a log, by its version
+
+    # -- what whoever runs turns knows besides
+
+    def _at_work(self, thread_id: str) -> tuple[str, bool] | None:
+        """The turn that was asked for in this process, and whether it runs already."""
+        return None
+
+    def _changed(self, thread_id: str) -> None:
+        """What is known of a thread's content does not hold any more."""
+
+    def _refuse_at_work(self, thread_id: str) -> None:
+        if (working := self._at_work(thread_id)) is not None:
+            raise ThreadBusy(thread_id, replace(self._owner, turn=working[0]))
+
+    # -- finding and reading
+
+    async def summary(self, reference: str) -> ThreadSummary:
+        return await anyio.to_thread.run_sync(self._catalog.resolve, reference)
+
+    async def list(self, query: ListQuery) -> Page:
+        return await anyio.to_thread.run_sync(self._catalog.list, query)
+
+    async def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
+        if not text.strip():
+            raise BadRequest("text", "nothing to search for")
+        return await anyio.to_thread.run_sync(lambda: self._catalog.search(text, limit=limit, archived=archived))
+
+    async def read(
+        self, reference: str, *, cursor: str | None = None, limit: int = 25, newest_first: bool = False
+    ) -> TurnsPage:
+        """A page of recorded turns with their items. Pages from the end of a paginated thread cost what they show."""
+        if not 1 <= limit <= 1000:
+            raise BadRequest("limit", "give a number from 1 to 1000")
+        summary = await self.summary(reference)
+        return await anyio.to_thread.run_sync(self._page, summary.id, cursor, limit, newest_first)
+
+    def _page(self, thread_id: str, cursor: str | None, limit: int, newest_first: bool) -> TurnsPage:
+        meta = read_meta(self._logs.head(thread_id))
+        live = self._live_turn(thread_id)
+        kept = self._turns_at.pop(thread_id, None)  # ours alone while we use it
+        if kept is None and newest_first and cursor is None and meta.history_mode == "paginated":
+            back = self._logs.read_back(thread_id)
+            found = turns_page(back, limit=limit, subagent_start=meta.subagent_start, live=live)
+            return _turns_page(found.turns, more=found.more)
+        log = self._logs.log(thread_id)
+        version, offsets = kept or (None, None)
+        if offsets is None or version != log.version:
+            offsets = TurnOffsets(meta.history_mode, subagent_start=meta.subagent_start)
+        offsets.extend(log)
+        page = offsets.page(log, limit=limit, after=cursor, newest_first=newest_first, live=live)
+        self._turns_at[thread_id] = log.version, offsets
+        while len(self._turns_at) > _OFFSETS:
+            self._turns_at.pop(next(iter(self._turns_at)), None)
+        if page is None:
+            raise BadRequest("cursor", "this is no cursor of an earlier page")
+        return _turns_page(page.turns, more=page.more)
+
+    def _live_turn(self, thread_id: str) -> str | None:
+        """The turn that runs now, here or in the program that holds the thread."""
+        working = self._at_work(thread_id)
+        if working is not None and working[1]:
+            return working[0]
+        return self._rebuilt(thread_id).open_turn_id if self._logs.holder(thread_id) is not None else None
+
+    async def fork(self, reference: str, *, after_turn: str | None = None, before_turn: str | None = None) -> str:
+        """A new thread with the history of another (up to and including `after_turn`, or up to `before_turn`); gives
+        its id. The source is not touched."""
+        summary = await self.summary(reference)
+        new_id = self._ids.uuid7()
+        await self._logs.fork(
+            summary.id,
+            new_id,
+            after_turn=after_turn,
+            before_turn=before_turn,
+            originator=self._owner.program,
+            version=self._version,
+        )
+        return new_id
+
+    async def revert(self, reference: str, before_turn: str) -> ThreadSummary:
+        """Take a thread back to where a turn began; what came since stays on disk and is not part of it any more.
+        Raises `ThreadBusy` while a turn runs, `Unsupported` for the older history mode (fork it instead)."""
+        summary = await self.summary(reference)
+        self._refuse_at_work(summary.id)
+        await self._logs.revert(summary.id, before_turn, self._owner)
+        self._changed(summary.id)
+        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
+
+    async def rename(self, reference: str, name: str | None) -> ThreadSummary:
+        summary = await self.summary(reference)
+        await anyio.to_thread.run_sync(self._catalog.rename, summary.id, name)
+        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
+
+    async def archive(self, reference: str) -> ThreadSummary:
+        """Raises `ThreadBusy` while a turn runs."""
+        summary = await self.summary(reference)
+        self._refuse_at_work(summary.id)
+        self._changed(summary.id)
+        return await anyio.to_thread.run_sync(self._catalog.archive, summary.id)
+
+    async def unarchive(self, reference: str) -> ThreadSummary:
+        summary = await self.summary(reference)
+        return await anyio.to_thread.run_sync(self._catalog.unarchive, summary.id)
+
+    def _rebuilt(self, thread_id: str) -> Context:
+        head = self._logs.head(thread_id)
+        passes = passed_over if head is not None else None
+        return rebuild(self._logs.read_back(thread_id, passes=passes), head)
+
+
+def _turns_page(found: Sequence[RecordedTurn], *, more: bool) -> TurnsPage:
+    views = tuple(
+        TurnView(
+            id=turn.id,
+            status=turn.status,
+            items=turn.items,
+            started_at=turn.started_at,
+            completed_at=turn.completed_at,
+            error=turn.error.message if turn.error is not None else None,
+        )
+        for turn in found
+    )
+    return TurnsPage(turns=views, next_cursor=views[-1].id if more and views else None)
