@@ -31,7 +31,7 @@ from figures import Figure, Report, machine
 from rollouts import Built, build
 
 from clew.clock import SystemClock
-from clew.history import passed_over, rebuild
+from clew.history import rebuild_from
 from clew.history.turn_offsets import TurnOffsets
 from clew.rollout import Home, Line, RealFileSystem, read_head, read_thread_back
 from clew.rollout.offsets import ThreadLog
@@ -65,7 +65,7 @@ def _context(home: Home, thread_id: str) -> Any:
     files = home.find(thread_id)
     assert files is not None
     head = read_head(home, files.current)
-    return rebuild(read_thread_back(home, files, passes=passed_over), head)
+    return rebuild_from(lambda passes: read_thread_back(home, files, passes=passes), head)
 
 
 def _offsets(home: Home, thread_id: str, known: TurnOffsets | None = None) -> tuple[TurnOffsets, ThreadLog]:

@@ -11,8 +11,9 @@ import msgspec
 
 from clew.clock import Clock
 from clew.errors import BadRequest, Owner, ThreadBusy
-from clew.history.context import Context, passed_over, rebuild
+from clew.history.context import Context
 from clew.history.metadata import read_meta
+from clew.history.rebuilding import rebuild_from
 from clew.history.turn_offsets import TurnOffsets
 from clew.history.turns import Turn as RecordedTurn
 from clew.history.turns import turns_page
@@ -163,8 +164,7 @@ class Library:
 
     def _rebuilt(self, thread_id: str) -> Context:
         head = self._logs.head(thread_id)
-        passes = passed_over if head is not None else None
-        return rebuild(self._logs.read_back(thread_id, passes=passes), head)
+        return rebuild_from(lambda passes: self._logs.read_back(thread_id, passes=passes), head)
 
 
 def _turns_page(found: Sequence[RecordedTurn], *, more: bool) -> TurnsPage:

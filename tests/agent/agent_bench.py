@@ -20,7 +20,8 @@ from clew.clock import SystemClock
 from clew.config import Config, load
 from clew.errors import Owner
 from clew.events import ApprovalRequest, Decision, Event, TurnInput, TurnResult
-from clew.history.context import Context, rebuild, rebuild_forward
+from clew.history.context import Context, rebuild_forward
+from clew.history.rebuilding import rebuild
 from clew.ids import SystemIds
 from clew.rollout import Record
 from clew.settings import ApprovalPolicy, Overrides, Sandbox, SandboxMode, Settings

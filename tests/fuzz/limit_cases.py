@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from clew.history import passed_over, rebuild, turns
+from clew.history import rebuild, rebuild_from, turns
 from clew.history.turn_offsets import TurnOffsets
 from clew.ids import uuid7_at
 from clew.rollout import (
@@ -157,7 +157,9 @@ def _short_lines(turn: Callable[[int], bytes]) -> Case:
 
         def ask() -> Told:
             files = the_thread(home)
-            context = rebuild(read_thread_back(home, files, passes=passed_over), read_head(home, files.current))
+            context = rebuild_from(
+                lambda passes: read_thread_back(home, files, passes=passes), read_head(home, files.current)
+            )
             whole = turns(read_thread(home, files), "legacy")
             log, offsets = ThreadLog(home, files), TurnOffsets("legacy")
             offsets.extend(log)
@@ -202,7 +204,9 @@ def large(home: Home) -> Callable[[], Told]:
         files = home.find(built.thread_id)
         assert files is not None
         idle = megabytes("VmRSS")
-        context = rebuild(read_thread_back(home, files, passes=passed_over), read_head(home, files.current))
+        context = rebuild_from(
+            lambda passes: read_thread_back(home, files, passes=passes), read_head(home, files.current)
+        )
         after_context = megabytes("VmHWM") - idle
         log, offsets = ThreadLog(home, files), TurnOffsets("legacy")
         offsets.extend(log)

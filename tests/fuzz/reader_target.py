@@ -25,10 +25,10 @@ from clew.errors import BadRequest, ClewError, Owner
 from clew.history import (
     find_cut,
     is_user_boundary,
-    passed_over,
     read_meta,
     rebuild,
     rebuild_forward,
+    rebuild_from,
     summarise,
     summarise_head,
     turns,
@@ -239,7 +239,7 @@ def _check_thread(home: Home, files: ThreadFiles, plain: dict[str, bytes]) -> No
     if meta is None:
         raise Broken("a thread is read whose metadata are refused")
     full, bounded = rebuild_forward(forward, head), rebuild(iter(backward), head)
-    quick = rebuild(read_thread_back(home, files, passes=passed_over if head else None), head)
+    quick = rebuild_from(lambda passes: read_thread_back(home, files, passes=passes), head)
     for name in ("items", "recorded", "baseline", "world_state", "window", "last_turn_id", "open_turn_id"):
         _agree(f"rebuilt {name}", getattr(bounded, name), getattr(full, name))
         _agree(f"quickly rebuilt {name}", getattr(quick, name), getattr(full, name))

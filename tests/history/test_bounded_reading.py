@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written import Backward, compacted, context, event, head_of, message, meta, said, written
+from written import TIME, Backward, compacted, context, event, head_of, message, meta, said, written
 
-from clew.history import rebuild, rebuild_forward
-from clew.rollout.envelope import Line
+from clew.history import rebuild, rebuild_forward, rebuild_from
+from clew.rollout import MemorySource, scan_back, scan_forward
+from clew.rollout.envelope import Line, encode_line
 
 TURNS = st.sampled_from(["a", "b", "c"])
 TEXTS = st.sampled_from(["one", "two", "<environment_context>x</environment_context>", "# hello"])
 MESSAGES = st.builds(message, st.sampled_from(["user", "assistant", "developer"]), TEXTS)
 STATES = st.dictionaries(st.sampled_from("pq"), st.none() | st.integers(0, 2) | st.just({"r": 1}), max_size=2)
+
+
+ITEM = b'{"type":"message","role":"user","content":[{"type":"input_text","text":"hi"}]}'
+KEPT = (
+    "items",
+    "recorded",
+    "baseline",
+    "world_state",
+    "window",
+    "last_turn_id",
+    "open_turn_id",
+    "history_mode",
+    "session_id",
+)
 
 
 def applied(provider: str) -> Line:
@@ -81,19 +97,61 @@ def test_bounded_and_full_reading_agree(lines: list[Line]) -> None:
     full = rebuild_forward(records, head)
     bounded = rebuild(reversed(records), head)
 
-    for name in (
-        "items",
-        "recorded",
-        "baseline",
-        "world_state",
-        "window",
-        "last_turn_id",
-        "open_turn_id",
-        "history_mode",
-        "session_id",
-    ):
+    for name in KEPT:
         assert getattr(bounded, name) == getattr(full, name), name
     assert bounded.request_items(openai=False) == full.request_items(openai=False)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(LINES, max_size=40), st.sampled_from([1 << 18, 700, 64]), st.booleans())
+def test_items_taken_out_of_their_lines_are_those_of_the_full_reading(
+    lines: list[Line], block: int, ordinals: bool
+) -> None:
+    data = b"".join(
+        encode_line(line, timestamp=TIME, ordinal=number if ordinals else None)
+        for number, line in enumerate([meta(model_provider="p0"), *lines])
+    )
+    records = list(scan_forward(MemorySource(data)))
+    head = head_of(records)
+
+    full = rebuild_forward(records, head)
+    quick = rebuild_from(lambda passes: scan_back(MemorySource(data), passes=passes, block=block), head)
+
+    for name in KEPT:
+        assert getattr(quick, name) == getattr(full, name), name
+    bounded = rebuild(reversed(records), head)
+    assert (quick.usage, quick.last_usage, quick.skipped) == (bounded.usage, bounded.last_usage, bounded.skipped)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"timestamp":"T","type":"response_item","payload":%s,"metadata":{"a":1}}' % ITEM,
+        b'{"timestamp":"T","type":"response_item","payload":%s}\r' % ITEM,
+        b'{"timestamp":"T","type":"response_item","payload":%s,}' % ITEM,
+        b'{"timestamp":"T","type":"response_item","payload":%s}}' % ITEM,
+        b'{"timestamp":"T","type":"response_item","payload":%s' % ITEM,
+        b'{"timestamp":"T","type":"response_item","payload":null}',
+        b'{"timestamp":"T","ordinal":01,"type":"response_item","payload":%s}' % ITEM,
+        b'{"timestamp":"\xff","type":"response_item","payload":%s}' % ITEM,
+        b'{"timestamp":"T","type":"response_item","payload":%s}' % ITEM.replace(b"hi", b"\xff"),
+        b'{"timestamp":"T","type":"response_item","payload":%s}' % ITEM.replace(b"hi", b"\\ud800"),
+        b'{"timestamp":"T","type":"response_item","payload":%s}' % ITEM.replace(b"hi", "hé".encode()),
+        b'{"timestamp":"T","type":"response_item","payload":%s}' % ITEM.replace(b'"user"', b"7"),
+        b'{"timestamp":"T","type":"response_item","payload":%s}' % ITEM.replace(b'"message"', b"NaN"),
+    ],
+)
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_an_odd_line_is_taken_as_the_full_reading_takes_it(line: bytes, end: bytes) -> None:
+    data = encode_line(meta(), timestamp=TIME, ordinal=None) + line + end
+    records = list(scan_forward(MemorySource(data)))
+    head = head_of(records)
+
+    full = rebuild_forward(records, head)
+    quick = rebuild_from(lambda passes: scan_back(MemorySource(data), passes=passes), head)
+
+    assert quick.items == full.items
+    assert quick.skipped == full.skipped
 
 
 @settings(max_examples=200, deadline=None)

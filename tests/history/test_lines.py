@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clew.events import TurnError, TurnInput, Usage
-from clew.history.context import Context, rebuild, rebuild_forward
+from clew.history.context import Context, rebuild_forward
 from clew.history.lines import HistoryMode, TurnLines, session_meta
 from clew.history.metadata import read_meta
+from clew.history.rebuilding import rebuild
 from clew.history.turns import turns
 from clew.rollout.envelope import Line, Record
 from clew.settings import ApprovalPolicy, Sandbox, SandboxMode, Settings

@@ -10,6 +10,7 @@ from clew.errors import LogDamaged, UnsupportedHistory
 from clew.rollout import (
     Head,
     Home,
+    Link,
     Record,
     Skipped,
     ThreadFiles,
@@ -19,6 +20,7 @@ from clew.rollout import (
     read_thread,
     read_thread_back,
 )
+from clew.rollout.chain import link_lines
 from clew.testing.builders import BEGINNING, ThreadBuilder
 from clew.testing.disk import MemoryFileSystem
 from clew.testing.homes import write_every_shape
@@ -71,6 +73,26 @@ def test_a_fork_inherits_up_to_its_point(home: Home) -> None:
     assert texts(read_thread(home, find(home, child))) == ["one", "two", "child"]
     assert texts(read_thread_back(home, find(home, child))) == ["child", "two", "one"]
     assert texts(read_thread(home, find(home, parent))) == ["one", "two", "three", "four"]
+
+
+def test_lines_beyond_what_is_inherited_are_not_offered_for_passing_over(home: Home) -> None:
+    parent = ThreadBuilder().turn("1", "one").turn("2", "two")
+    parent.write(home)
+    whole = [line for line in read_thread(home, find(home, parent)) if isinstance(line, Record)]
+    limit = whole[-3].ordinal
+    assert limit is not None
+    offered: list[int] = []
+
+    def passes(data: bytes, start: int, end: int) -> object:
+        ordinal = json.loads(data[start:end]).get("ordinal")
+        offered.append(ordinal)
+        return None
+
+    link = Link(find(home, parent).current, end=whole[-1].end, ordinal=limit)
+    given = [line.ordinal for line in link_lines(home, link, back=True, passes=passes) if isinstance(line, Record)]
+
+    assert offered == list(range(limit - 1, 0, -1))  # the first line is the metadata, which nobody inherits
+    assert given == offered
 
 
 def test_forks_of_forks_and_of_reverted_threads(home: Home) -> None:

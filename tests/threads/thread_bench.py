@@ -13,8 +13,9 @@ from clew.clock import SystemClock
 from clew.engine import Approver, Emit, Live, Origin
 from clew.errors import KeyMissing, Owner, ProviderUnknown
 from clew.events import ApprovalRequest, Decision, TextDelta, TurnEnded, TurnInput, TurnResult, TurnStarted
-from clew.history.context import Context, rebuild
+from clew.history.context import Context
 from clew.history.lines import HistoryMode, TurnLines
+from clew.history.rebuilding import rebuild
 from clew.ids import SystemIds
 from clew.rollout import FailPoints
 from clew.settings import Overrides, Sandbox, SandboxMode, Settings

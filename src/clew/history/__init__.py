@@ -9,10 +9,11 @@ from clew.history.compaction import (
     summary_message,
     summary_text,
 )
-from clew.history.context import Context, Window, passed_over, rebuild, rebuild_forward
+from clew.history.context import Context, Window, rebuild_forward
 from clew.history.contextual import is_contextual, is_user_boundary
 from clew.history.cuts import Cut, find_cut
 from clew.history.metadata import Base, ThreadMeta, read_meta
+from clew.history.rebuilding import rebuild, rebuild_from
 from clew.history.recorded import RecordedSettings
 from clew.history.response_items import ContextItem, normalised, open_calls
 from clew.history.shown_items import shown_item
@@ -50,11 +51,11 @@ __all__ = [
     "merge",
     "normalised",
     "open_calls",
-    "passed_over",
     "preview_text",
     "read_meta",
     "rebuild",
     "rebuild_forward",
+    "rebuild_from",
     "replacement_history",
     "shown_item",
     "summarise",

@@ -5,26 +5,10 @@ its `replacement_history` (or, in old files, by the kept user messages and the s
 world state. A `thread_rolled_back` line cuts the items before the N-th user turn from the end; what the cut turns had
 said about the surroundings is forgotten with them. A `turn_context` line is the newest record of the settings and,
 while the items tell the model about its surroundings, the baseline.
-
-**How little must be read** (backward, newest first). A `compacted` line with a replacement history is a horizon: items,
-baseline, world state and window all start anew there, whatever follows and whatever was before, so nothing older can
-change them. That also holds when later rollback markers reach over it: they only cut the rebuilt list. What does
-outlive a horizon is looked for until its newest record is found:
-
-* the settings: the newest `turn_context`;
-* the turn that may be open: the newest `task_started` (its end, if any, is newer still);
-* the newest `thread_settings_applied`, which alone repeats the provider. Programs that write it do so after every
-  compaction, before the next token count. So an older one counts only until a `token_count` or the end of a turn
-  follows the horizon: the writer of those did not know it, and the thread's metadata name the provider.
-
-Reading stops when the horizon and these three are settled. The usage comes from the newest token record in what was
-read. A compaction with replacement but without number (before 0.142) starts the numbers at 1, since the count of the
-older ones is beyond the horizon; without a replacement history nothing is beyond it, and they are counted.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any, Literal, cast
@@ -42,25 +26,12 @@ from clew.history.truncation import DEFAULT_POLICY, TruncationPolicy
 from clew.history.world_state import advance
 from clew.rollout.envelope import Record, Skipped, payload_kind
 
-__all__ = ["Context", "Window", "passed_over", "rebuild", "rebuild_forward"]
+__all__ = ["ENDS", "EVENTS", "STARTS", "Context", "Window", "rebuild_forward"]
 
-_STARTS = ("task_started", "turn_started")
-_ENDS = ("task_complete", "turn_complete", "turn_aborted")
-_EVENTS = frozenset((*_STARTS, *_ENDS, "token_count", "thread_rolled_back", "thread_settings_applied"))
+STARTS = ("task_started", "turn_started")
+ENDS = ("task_complete", "turn_complete", "turn_aborted")
+EVENTS = frozenset((*STARTS, *ENDS, "token_count", "thread_rolled_back", "thread_settings_applied"))
 _NEVER_ITEMS = ("ghost_snapshot", "compaction_trigger")
-
-passed_over = re.compile(
-    rb'\{"timestamp":"[^"\\]*",(?:"ordinal":\d+,)?"type":"event_msg","payload":\{"type":"(?!(?:%s)")\w+"'
-    % "|".join(sorted(_EVENTS)).encode()
-).match
-"""Tells lines, by how they begin, that say nothing about the context: what `rebuild` need not be given."""
-
-
-class _CompactedHead(msgspec.Struct):
-    replacement_history: msgspec.Raw = msgspec.Raw(b"")
-
-
-_compacted_decoder = msgspec.json.Decoder(_CompactedHead)
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,7 +191,7 @@ class Context:
             case "response_item":
                 self.apply_item(ContextItem.read(bytes(record.payload)))
             case "event_msg":
-                if payload_kind(record.payload) in _EVENTS:
+                if payload_kind(record.payload) in EVENTS:
                     self._event(object_from(record.payload) or {})
             case "turn_context":
                 self._turn_context(bytes(record.payload))
@@ -253,10 +224,10 @@ class Context:
 
     def _event(self, payload: dict[str, Any]) -> None:
         kind, turn_id = payload.get("type"), text(payload.get("turn_id"))
-        if kind in _STARTS:
+        if kind in STARTS:
             self.last_turn_id = self.open_turn_id = turn_id
             self._turns.append(len(self.items))
-        elif kind in _ENDS:
+        elif kind in ENDS:
             if turn_id is None or turn_id == self.open_turn_id:
                 self.open_turn_id = None
             self._forget_stale()
@@ -362,14 +333,6 @@ def _may_begin(item: ContextItem) -> bool:
     return item.type == "agent_message" or (item.type == "message" and item.role in ("user", "assistant"))
 
 
-def _has_replacement(record: Record) -> bool:
-    try:
-        raw = _compacted_decoder.decode(record.payload).replacement_history
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return bytes(raw)[:1] == b"["
-
-
 def _usage(value: dict[str, Any]) -> Usage:
     return Usage(**{name: max(integer(value.get(name)) or 0, 0) for name in Usage.__struct_fields__})
 
@@ -393,106 +356,8 @@ def _agent_message(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def rebuild_forward(records: Iterable[Record | Skipped], head: Record | None = None) -> Context:
-    """The context from all lines, oldest first. The plain definition: `rebuild` gives the same from less."""
+    """The context from all lines, oldest first. The plain definition: `rebuilding` gives the same from less."""
     context = Context(read_meta(head))
     for record in records:
         context.apply(record)
     return context
-
-
-def rebuild(newest_first: Iterable[Record | Skipped], head: Record | None) -> Context:
-    """The context from the lines, newest first, reading no further back than it takes (see the module's docstring).
-
-    `head` is the thread's canonical `session_meta`, which need not be reached. Lines that `passed_over` tells may be
-    left out where there is a head. Raises `UnsupportedHistory`.
-    """
-    context = Context(read_meta(head))
-    search = _Search()
-    needed: list[Record | Skipped | ContextItem | None] = []
-    for record in newest_first:
-        if search.wants(record):
-            # Items make up most of a log: each is taken over while its bytes are at hand, and the line let go.
-            if isinstance(record, Record) and record.type == "response_item":
-                needed.append(ContextItem.read(bytes(record.payload)))
-            else:
-                needed.append(record)
-        if context.meta.id is None and isinstance(record, Record) and record.ordinal is not None:
-            context.history_mode = "paginated"
-        if search.done:
-            break
-    while needed:
-        line = needed.pop()
-        if line is None or isinstance(line, ContextItem):
-            context.apply_item(line)
-        else:
-            context.apply(line)
-    return context
-
-
-class _Search:
-    """What a backward reading has found. Behind the horizon only the newest of what outlives it is wanted."""
-
-    def __init__(self) -> None:
-        self._horizon = self._settings = self._started = False
-        self._applied = False  # the newest applied settings were met, or are known not to count
-        self._went_on = False  # a token count or the end of a turn was met
-        self._counted: set[str] = set()  # what the newest token records told
-
-    @property
-    def done(self) -> bool:
-        return self._horizon and self._settings and self._started and self._applied
-
-    def wants(self, record: Record | Skipped) -> bool:
-        if isinstance(record, Skipped):
-            return True
-        match record.type:
-            case "event_msg":
-                return self._wants_event(record)
-            case "turn_context":
-                if self._horizon and self._settings:
-                    return False
-                self._settings = self._settings or object_from(record.payload) is not None
-                return True
-            case "compacted":
-                behind = self._horizon
-                if _has_replacement(record):
-                    self._horizon = True
-                    # Who wrote on behind a compaction without repeating older settings did not know them.
-                    self._applied = self._applied or self._went_on
-                return not behind
-            case "response_item" | "world_state" | "inter_agent_communication":
-                return not self._horizon
-            case "token_usage_record":
-                payload = object_from(record.payload)
-                return payload is None or self._counts(payload.get("usage"), payload.get("thread_token_usage"))
-            case _:
-                return False
-
-    def _counts(self, last: Any, total: Any) -> bool:
-        """Whether a token record tells something that no newer one does."""
-        if len(self._counted) == 2:
-            return False
-        told = {name for name, value in (("last", last), ("total", total)) if isinstance(value, dict)}
-        new = not told <= self._counted
-        self._counted |= told
-        return new
-
-    def _wants_event(self, record: Record) -> bool:
-        kind = payload_kind(record.payload)
-        if kind in _STARTS:
-            found, self._started = self._started, True
-            return not (self._horizon and found)
-        if kind == "thread_settings_applied":
-            if self._applied:
-                return False
-            self._applied = isinstance((object_from(record.payload) or {}).get("thread_settings"), dict)
-            return self._applied
-        if kind == "token_count":
-            first, self._went_on = not self._went_on, True
-            if len(self._counted) == 2:
-                return first
-            info: Any = (object_from(record.payload) or {}).get("info")
-            info = cast("dict[str, Any]", info) if isinstance(info, dict) else {}
-            return self._counts(info.get("last_token_usage"), info.get("total_token_usage")) or first
-        self._went_on = self._went_on or kind in _ENDS
-        return kind in _EVENTS

@@ -152,10 +152,10 @@ class _LegacyTurns:
     def anew(self, *, exact: bool = False) -> _LegacyTurns:
         return _LegacyTurns(exact=exact or self._exact)
 
-    def passes(self, line: bytes) -> object:
+    def passes(self, data: bytes, start: int, end: int) -> object:
         if self._exact or not self._builder.told_by_events:
             return None
-        found = _NOT_LEGACY(line)
+        found = _NOT_LEGACY(data, start, end)
         self._passed = self._passed or found is not None
         return found
 
@@ -222,8 +222,8 @@ class _PaginatedTurns:
     def anew(self, *, exact: bool = False) -> _PaginatedTurns:
         return _PaginatedTurns(self._start)
 
-    def passes(self, line: bytes) -> object:
-        return _NOT_PAGINATED(line)
+    def passes(self, data: bytes, start: int, end: int) -> object:
+        return _NOT_PAGINATED(data, start, end)
 
     def read(self, file: int, record: Record) -> None:
         if record.type != "event_msg" or payload_kind(record.payload) not in PAGINATED_EVENTS:

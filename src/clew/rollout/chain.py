@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from clew.errors import LogDamaged, UnsupportedHistory
-from clew.rollout.envelope import Record, Skipped
+from clew.rollout.envelope import Record, Skipped, peek_ordinal
 from clew.rollout.layout import Home, RolloutFile, ThreadFiles
 from clew.rollout.names import canonical_id
 from clew.rollout.scan import Passes, scan_back, scan_forward
@@ -206,6 +206,8 @@ def link_lines(
     except OSError as error:
         yield Skipped(why=f"{link.file.plain_path} cannot be read: {error.strerror or error}")
         return
+    if passes is not None and link.ordinal is not None:
+        passes = _inherited(link.ordinal, passes)
     with contextlib.closing(source):
         if back:
             yield from _missing(source, link)
@@ -218,6 +220,17 @@ def link_lines(
             yield from (line for line in scan if is_inherited(link, line))
         if not back:
             yield from _missing(source, link)
+
+
+def _inherited(limit: int, passes: Passes) -> Passes:
+    """`passes`, asked only for lines whose ordinal is seen to be below the limit; the others are decoded and looked
+    at."""
+
+    def told(data: bytes, start: int, end: int) -> object:
+        ordinal = peek_ordinal(data, start, end)
+        return passes(data, start, end) if ordinal is not None and ordinal < limit else None
+
+    return told
 
 
 def is_inherited(link: Link, line: Record | Skipped) -> bool:

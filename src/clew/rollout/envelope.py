@@ -15,7 +15,18 @@ from typing import Any, cast
 
 import msgspec
 
-__all__ = ["Line", "Record", "Skipped", "decode_line", "encode_line", "freeze_line", "payload_kind", "peek_type"]
+__all__ = [
+    "Line",
+    "Record",
+    "Skipped",
+    "decode_line",
+    "encode_line",
+    "freeze_line",
+    "payload_at",
+    "payload_kind",
+    "peek_ordinal",
+    "peek_type",
+]
 
 STATE_LINE = "state"
 """The type given to bookkeeping lines of the bare format; readers of threads leave them out."""
@@ -80,6 +91,7 @@ _encoder = msgspec.json.Encoder()
 _BOM = b"\xef\xbb\xbf"
 _NULL = msgspec.Raw(b"null")
 _HEAD = re.compile(rb'\s*\{"timestamp":"[^"\\]*",(?:"ordinal":\d+,)?"type":"(\w+)",')
+_ORDINAL = re.compile(rb'\{"timestamp":"[^"\\]*","ordinal":(\d{1,18}),')
 _KIND = re.compile(rb'\s*\{\s*"type"\s*:\s*"([^"\\]*)"')
 _HALF = re.compile(rb"\\u[dD]")
 _LONG = 1 << 16
@@ -98,8 +110,7 @@ def decode_line(data: bytes | memoryview, *, number: int = 0, start: int = 0, en
             str(line, "utf-8")  # raw JSON is not checked by the decoder
             if line.startswith(_BOM):
                 line = line[len(_BOM) :]
-        # The expression is twice as quick, but not for a long line that is made of backslashes.
-        if _HALF.search(line) if len(line) < _LONG else b"\\u" in line:
+        if _may_hold_half(line):
             line = _ESCAPE.sub(_whole_escape, line)
         try:
             found = _decoder.decode(line)
@@ -135,6 +146,27 @@ def peek_type(data: bytes) -> str | None:
     """The type of a line in the usual key order, from its first bytes alone; None when it takes decoding to know."""
     match = _HEAD.match(data)
     return match[1].decode() if match else None
+
+
+def peek_ordinal(data: bytes, start: int, end: int) -> int | None:
+    """The ordinal of the line at this place of the data, in the usual key order, from its first bytes alone; None when
+    it has none or takes decoding to know."""
+    match = _ORDINAL.match(data, start, end)
+    return int(match[1]) if match else None
+
+
+def payload_at(data: bytes, start: int, end: int) -> bytes | None:
+    """The payload that begins at `start` in a line up to `end`, as its last member: the bytes `decode_line` would give,
+    if they are valid JSON (which is not looked at). None when it takes decoding to know."""
+    payload = data[start : end - 1]
+    if not data.endswith(b"}", start, end) or _may_hold_half(payload):
+        return None
+    if not payload.isascii():
+        try:
+            str(payload, "utf-8")
+        except UnicodeDecodeError:
+            return None
+    return payload
 
 
 def payload_kind(payload: msgspec.Raw | bytes) -> str | None:
@@ -190,6 +222,11 @@ def _unraw(value: Any) -> Any:
     if isinstance(value, msgspec.Raw):
         return json.loads(bytes(value))
     raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _may_hold_half(data: bytes) -> bool:
+    # The expression is twice as quick, but not for a long line that is made of backslashes.
+    return _HALF.search(data) is not None if len(data) < _LONG else b"\\u" in data
 
 
 def _whole_escape(match: re.Match[bytes]) -> bytes:

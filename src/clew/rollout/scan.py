@@ -14,8 +14,10 @@ BLOCK_BACK = 1 << 18
 MAX_LINE = 1 << 28
 """Bytes of the longest line that is held in memory; a longer one is skipped (and counted)."""
 
-Passes = Callable[[bytes], object]
-"""Tells from a line's bytes that nobody needs it: anything but None passes over it, undecoded and unchecked."""
+Passes = Callable[[bytes, int, int], object]
+"""Tells from a line's bytes, given as a part of others (from, to), that nobody needs a record of it: anything but None
+passes over it, undecoded and unchecked. It is asked for the lines in the order in which they are read, and for none
+twice."""
 
 UNREADABLE = "cannot be read"
 """How the reason of a `Skipped` begins when the disk did not give the bytes."""
@@ -61,30 +63,32 @@ def scan_forward(
             continue
         if not data:
             break
-        *lines, rest = data.split(b"\n")
-        stop = position
-        for line in lines:
-            stop += len(line) + 1
+        at = 0  # lines are looked at inside the block: most are passed over, and copying them would cost as much
+        while (line_break := data.find(b"\n", at)) >= 0:
+            stop = position + line_break + 1
             if broken:
                 yield Skipped(why=broken, number=number, start=begin, end=stop)
                 broken = ""
-            elif held_bytes + len(line) > max_line:
+            elif held_bytes + line_break - at > max_line:
                 yield _too_long(number, begin, stop, max_line)
             else:
+                line, low, high = data, at, line_break
                 if held:
-                    held.append(line)
+                    held.append(data[at:line_break])
                     line = b"".join(held)
-                if passes is None or passes(line) is None:
-                    found = _line(line, number, begin, stop, only)
+                    low, high = 0, len(line)
+                if passes is None or passes(line, low, high) is None:
+                    found = _line(line[low:high], number, begin, stop, only)
                     if found is not None:
                         yield found
             if held_bytes:
                 held, held_bytes = [], 0
             number += 1
             begin = stop
-        held_bytes += len(rest)
-        if rest and held_bytes <= max_line and not broken:
-            held.append(rest)
+            at = line_break + 1
+        held_bytes += len(data) - at
+        if at < len(data) and held_bytes <= max_line and not broken:
+            held.append(data[at:])
         elif held_bytes > max_line:
             held = []
         position += len(data)
@@ -130,30 +134,31 @@ def scan_back(
                 broken, held = "the file became shorter while it was read", []
         except OSError as error:
             data, broken, held = b"", f"{UNREADABLE}: {error.strerror or error}", []
-        first, *lines = data.split(b"\n")
-        lines.reverse()
-        begin = position + len(data) + 1
-        for line in lines:
-            begin -= len(line) + 1
+        to = len(data)
+        while (line_break := data.rfind(b"\n", 0, to)) >= 0:
+            begin = position + line_break + 1
             if begin < line_end:
                 if broken:
                     yield Skipped(why=broken, start=begin, end=line_end)
-                elif held_bytes + len(line) > max_line:
+                elif held_bytes + to - line_break - 1 > max_line:
                     yield _too_long(0, begin, line_end, max_line)
                 else:
+                    line, low, high = data, line_break + 1, to
                     if held:
-                        held.append(line)
+                        held.append(data[low:to])
                         line = b"".join(reversed(held))
-                    if passes is None or passes(line) is None:
-                        found = _line(line, 0, begin, line_end, only)
+                        low, high = 0, len(line)
+                    if passes is None or passes(line, low, high) is None:
+                        found = _line(line[low:high], 0, begin, line_end, only)
                         if found is not None:
                             yield found if ended or line_end < end else _cut(found)
             if broken or held_bytes:
                 held, held_bytes, broken = [], 0, ""
             line_end = begin
-        held_bytes += len(first)
-        if first and held_bytes <= max_line and not broken:
-            held.append(first)
+            to = line_break
+        held_bytes += to
+        if to and held_bytes <= max_line and not broken:
+            held.append(data[:to])
         elif held_bytes > max_line:
             held = []
     if broken:

@@ -12,11 +12,11 @@ from typing import Any
 
 from clew.clock import Clock, utc_stamp
 from clew.errors import LogDamaged, Unsupported
-from clew.history.context import rebuild
 from clew.history.cuts import find_cut
 from clew.history.lines import settings_lines
 from clew.history.metadata import read_meta
 from clew.history.payload import object_from
+from clew.history.rebuilding import rebuild
 from clew.ids import IdSource
 from clew.rollout import (
     Home,

@@ -57,8 +57,8 @@ class LogStore(Protocol):
         ...
 
     def read_back(self, thread_id: str, *, passes: Passes | None = None) -> Iterator[Record | Skipped]:
-        """The same lines, newest first, reading no further back than is asked for. Lines that `passes` tells may be
-        left out."""
+        """The same lines, newest first, reading no further back than is asked for. Lines that `passes` tells are left
+        out."""
         ...
 
     def log(self, thread_id: str) -> ThreadLog:
