@@ -24,6 +24,7 @@
     ├── ToolDenied                policy or person refused a tool call
     ├── PatchInvalid              a patch cannot be read or applied
     ├── SandboxUnavailable        no way to confine commands on this machine
+    ├── SearchStopped             a search was ended before it was through
     ├── BadRequest                an argument is wrong; `field`, `why`
     └── Unsupported               this operation does not exist for this thread or store
 
@@ -56,6 +57,7 @@ __all__ = [
     "PatchInvalid",
     "ProviderUnknown",
     "SandboxUnavailable",
+    "SearchStopped",
     "StaleLease",
     "SyncFailed",
     "ThreadArchived",
@@ -362,6 +364,11 @@ class PatchInvalid(ClewError):
 
 class SandboxUnavailable(ClewError):
     hint = "Install bubblewrap, or allow the command to run unconfined."
+
+
+class SearchStopped(ClewError):
+    def __init__(self) -> None:
+        super().__init__("the search was stopped before it was through")
 
 
 class BadRequest(ClewError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,7 +19,8 @@ from clew.history.turn_offsets import TurnOffsets
 from clew.history.turns import Turn as RecordedTurn
 from clew.history.turns import turns_page
 from clew.ids import IdSource
-from clew.store.contracts import Catalog, ListQuery, LogStore, Page, SearchHit, ThreadSummary
+from clew.store.contracts import Catalog, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
+from clew.store.queries import ShowProgress
 
 __all__ = ["Library", "TurnView", "TurnsPage"]
 
@@ -80,10 +82,21 @@ class Library:
     async def list(self, query: ListQuery) -> Page:
         return await anyio.to_thread.run_sync(self._catalog.list, query)
 
-    async def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
-        if not text.strip():
-            raise BadRequest("text", "nothing to search for")
-        return await anyio.to_thread.run_sync(lambda: self._catalog.search(text, limit=limit, archived=archived))
+    async def search(self, query: SearchQuery, *, progress: ShowProgress | None = None) -> SearchPage:
+        """Threads in which the text was found, or with `thread_id` (whatever `summary` takes) the places in one of
+        them. Cancelling ends the search; `progress` is called from another thread. Raises `BadRequest`."""
+        stopped = threading.Event()
+
+        def search() -> SearchPage:
+            wanted = query
+            if query.thread_id is not None:
+                wanted = msgspec.structs.replace(query, thread_id=self._catalog.resolve(query.thread_id).id)
+            return self._catalog.search(wanted, stop=stopped.is_set, progress=progress)
+
+        try:
+            return await anyio.to_thread.run_sync(search, abandon_on_cancel=True)
+        finally:
+            stopped.set()
 
     async def read(
         self, reference: str, *, cursor: str | None = None, limit: int = 25, newest_first: bool = False

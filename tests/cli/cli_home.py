@@ -14,7 +14,8 @@ from clew.engine import Approver
 from clew.errors import ThreadNotFound
 from clew.events import TurnEnded, TurnInput, TurnResult, TurnStarted
 from clew.settings import Overrides, Settings
-from clew.store.contracts import ListQuery, Page, SearchHit, ThreadSummary
+from clew.store.contracts import ListQuery, Page, SearchHit, SearchPage, SearchQuery, ThreadSummary
+from clew.store.queries import ShowProgress
 from clew.turn import Turn
 
 Script = Callable[[Turn], Awaitable[TurnResult]]
@@ -77,6 +78,8 @@ class FakeThreads:
         self.known = list(known)
         self.script = script
         self.hits = hits
+        self.notices: tuple[str, ...] = ()
+        self.searches: list[SearchQuery] = []
         self.inputs: list[TurnInput] = []
         self.queries: list[ListQuery] = []
         self.calls: list[tuple[Any, ...]] = []
@@ -109,9 +112,9 @@ class FakeThreads:
         end = start + query.limit
         return Page(threads=tuple(fitting[start:end]), next_cursor=str(end) if end < len(fitting) else None)
 
-    async def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
-        self.calls.append(("search", text, archived))
-        return self.hits[:limit]
+    async def search(self, query: SearchQuery, *, progress: ShowProgress | None = None) -> SearchPage:
+        self.searches.append(query)
+        return SearchPage(hits=tuple(self.hits[: query.limit]), notices=self.notices)
 
     async def fork(self, reference: str, *, after_turn: str | None = None, before_turn: str | None = None) -> str:
         self.calls.append(("fork", reference, after_turn, before_turn))

@@ -14,7 +14,7 @@ from cli_home import FakeThreads, summary
 from clew.cli import main, terminal
 from clew.cli.listing import since_stamp
 from clew.cli.options import UsageError
-from clew.store.contracts import ListQuery, SearchHit
+from clew.store.contracts import ListQuery, SearchHit, SearchQuery
 
 Use = Callable[[FakeThreads], FakeThreads]
 
@@ -65,17 +65,13 @@ def test_a_long_list_is_read_in_pages(use: Use, capsys: pytest.CaptureFixture[st
 
 def test_a_search_shows_where_it_was_said(use: Use, homes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here = summary("here", cwd=str(homes / "sub"), updated_at="2026-07-02T00:00:00.000Z")
-    home = use(
-        FakeThreads(
-            hits=[
-                SearchHit(thread=_A, where="user", snippet="elsewhere"),
-                SearchHit(thread=here, where="agent", snippet="the parser is"),
-            ]
-        )
-    )
+    home = use(FakeThreads(hits=[SearchHit(thread=here, where="agent", snippet="the parser is")]))
     assert main(["list", "--here", "--search", "parser", "--since", "2026-07-02", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert home.calls == [("search", "parser", False)]
+    within = ListQuery(cwd=str(homes), since=since_stamp("2026-07-02", datetime.now(UTC)), limit=25)
+    assert home.searches == [
+        SearchQuery(text="parser", mode="text", roles=("title", "user", "agent"), within=within, limit=25)
+    ]
     assert [(row["id"], row["match"]) for row in told["threads"]] == [
         ("here", {"where": "agent", "snippet": "the parser is"})
     ]

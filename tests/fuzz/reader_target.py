@@ -55,7 +55,7 @@ from clew.rollout import (
 )
 from clew.rollout.offsets import ThreadLog
 from clew.store.catalog import HomeCatalog
-from clew.store.contracts import ListQuery
+from clew.store.contracts import ListQuery, SearchQuery
 from clew.testing.disk import MemoryFileSystem
 
 __all__ = ["Broken", "Case", "CaseFile", "check"]
@@ -331,7 +331,7 @@ def _check_catalog(home: Home, found: Sequence[ThreadFiles]) -> None:
         if cursor is None:
             break
     _agree("every thread is listed", sorted(listed), [files.thread_id for files in found])
-    _told(lambda: catalog.search("first?", archived=None))
+    _told(lambda: catalog.search(SearchQuery(text="first?", mode="text")))
     for files in found:
         _agree("resolve by id", catalog.resolve(files.thread_id), catalog.get(files.thread_id))
         _told(lambda wanted=files.thread_id[:13]: catalog.resolve(wanted))

@@ -41,7 +41,8 @@ from clew.events import (
 )
 from clew.ids import SystemIds
 from clew.settings import Overrides, Settings
-from clew.store.contracts import ListQuery, Page, SearchHit, ThreadSummary
+from clew.store.contracts import ListQuery, Page, SearchHit, SearchPage, SearchQuery, ThreadSummary
+from clew.store.queries import ShowProgress
 from clew.threads import Threads, ThreadStatus, Turn, TurnsPage, TurnView
 
 DIRECTION = re.compile(r"\[\[(\w+)(?::(.*?))?\]\]", re.S)
@@ -244,12 +245,13 @@ class Fake:
         more = str(at + query.limit) if len(found) > at + query.limit else None
         return Page(threads=tuple(map(_summary, page)), next_cursor=more)
 
-    async def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> list[SearchHit]:
-        return [
+    async def search(self, query: SearchQuery, *, progress: ShowProgress | None = None) -> SearchPage:
+        hits = [
             SearchHit(thread=_summary(kept), where="user", snippet=_preview(kept))
             for kept in self.kept.values()
-            if text.lower() in _preview(kept).lower() and archived in (None, kept.archived)
-        ][:limit]
+            if query.text.lower() in _preview(kept).lower() and query.within.archived in (None, kept.archived)
+        ]
+        return SearchPage(hits=tuple(hits[: query.limit]))
 
     async def read(
         self, reference: str, *, cursor: str | None = None, limit: int = 25, newest_first: bool = False

@@ -14,7 +14,7 @@ from clew.errors import BadRequest, HomeUnwritable, LogDamaged, ThreadArchived, 
 from clew.events import Notice, TurnInput, TurnResult
 from clew.rollout import Line, WaitingLine
 from clew.settings import ApprovalPolicy, Overrides, Sandbox, SandboxMode, Settings
-from clew.store import ListQuery
+from clew.store import ListQuery, SearchQuery
 from clew.testing import MemoryFileSystem, ThreadBuilder, memory_home
 
 pytestmark = pytest.mark.anyio
@@ -281,9 +281,9 @@ async def test_names_archive_and_search_work_through_the_front_door(tmp_path: Pa
         await one.say(thread, "where is Ariadne?")
         assert (await one.threads.rename(thread.id, "the ball")).name == "the ball"
         assert (await one.open("the ball")).id == thread.id
-        assert [hit.thread.id for hit in await one.threads.search("ariadne")] == [thread.id]
+        assert [hit.thread.id for hit in (await one.threads.search(SearchQuery(text="ariadne"))).hits] == [thread.id]
         with pytest.raises(BadRequest):
-            await one.threads.search("  ")
+            await one.threads.search(SearchQuery(text="  "))
         assert (await one.threads.archive("the ball")).archived
         with pytest.raises(ThreadArchived):
             await one.open(thread.id)

@@ -132,10 +132,13 @@ async def find(threads: Threads, query: ListQuery, search: str | None = None) ->
             if page.next_cursor is None or rest <= 0:
                 return Found(out, page.next_cursor)
             step = msgspec.structs.replace(step, cursor=page.next_cursor)
-    # The search knows nothing of folders and times: ask for everything, then sieve.
-    hits = await threads.search(search, limit=_EVERYTHING, archived=query.archived)
-    hits = [hit for hit in hits if _fits(hit.thread, query)]
-    return Found([hit.thread for hit in hits[: query.limit]], None, hits)
+    from clew.store.contracts import SearchQuery
+
+    wanted = SearchQuery(
+        text=search, mode="text", roles=("title", "user", "agent"), within=query, limit=query.limit, cursor=query.cursor
+    )
+    found = await threads.search(wanted)
+    return Found([hit.thread for hit in found.hits], found.next_cursor, found.hits)
 
 
 def since_stamp(text: str, now: datetime) -> str:
@@ -149,14 +152,6 @@ def since_stamp(text: str, now: datetime) -> str:
             raise UsageError(f"--since: {text!r} is no time", "For example: 30min, 12h, 7d, 2w, 2026-07-01.") from None
     moment = moment.astimezone(UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-def _fits(thread: ThreadSummary, query: ListQuery) -> bool:
-    if query.cwd is not None and (thread.cwd is None or not Path(thread.cwd).is_relative_to(query.cwd)):
-        return False
-    if query.since is not None and thread.updated_at < query.since:
-        return False
-    return not query.sources or thread.source in query.sources
 
 
 def _show(found: Found, *, json: bool, query: ListQuery, holders: Mapping[str, Owner]) -> None:

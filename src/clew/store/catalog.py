@@ -9,7 +9,7 @@ import base64
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from clew.clock import Clock, utc_stamp
-from clew.errors import AmbiguousName, BadRequest, ClewError, Owner, ThreadNotFound
+from clew.errors import AmbiguousName, BadRequest, ClewError, Owner, SearchStopped, ThreadNotFound
 from clew.history.contextual import is_contextual
 from clew.history.payload import object_from, part_texts
 from clew.history.summary import summarise_head
@@ -35,7 +35,16 @@ from clew.rollout import (
     read_saved_sessions,
     read_thread,
 )
-from clew.store.contracts import ListQuery, Page, SearchHit, ThreadSummary
+from clew.store.queries import (
+    ListQuery,
+    Page,
+    SearchHit,
+    SearchPage,
+    SearchQuery,
+    ShowProgress,
+    Stop,
+    ThreadSummary,
+)
 from clew.store.refusals import refusal
 
 __all__ = ["HomeCatalog"]
@@ -137,22 +146,31 @@ class HomeCatalog:
                 last = place
         return Page(threads=tuple(found))
 
-    def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
+    def search(
+        self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
+    ) -> SearchPage:
         """Reads every thread until enough are found."""
-        wanted = text.strip().casefold()
+        wanted = query.text.strip().casefold()
+        if not wanted:
+            raise BadRequest("text", "nothing to search for")
         names = self._names.names()
         hits: list[SearchHit] = []
         for files in sorted(self._home.threads(), key=_updated_key, reverse=True):
-            if archived is not None and files.archived != archived:
+            if stop is not None and stop():
+                raise SearchStopped
+            if query.within.archived is not None and files.archived != query.within.archived:
                 continue
             name = names.get(files.thread_id)
             found = _found_in("title", name or "", wanted) or self._found_within(files, wanted)
             if found is None:
                 continue
-            hits.append(SearchHit(thread=self._summary(files, name), where=found[0], snippet=found[1]))
-            if len(hits) == limit:
+            summary = self._summary(files, name)
+            if not _fits(summary, query.within):
+                continue
+            hits.append(SearchHit(thread=summary, where=found[0], snippet=found[1]))
+            if len(hits) == query.limit:
                 break
-        return hits
+        return SearchPage(hits=tuple(hits))
 
     def _found_within(self, files: ThreadFiles, wanted: str) -> tuple[_Where, str] | None:
         try:

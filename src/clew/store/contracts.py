@@ -10,9 +10,30 @@ from clew.errors import Owner
 from clew.rollout.envelope import Line, Record, Skipped
 from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
-from clew.store.queries import ListQuery, Page, SearchHit, ThreadSummary
+from clew.store.queries import (
+    ListQuery,
+    Page,
+    SearchHit,
+    SearchPage,
+    SearchProgress,
+    SearchQuery,
+    ShowProgress,
+    Stop,
+    ThreadSummary,
+)
 
-__all__ = ["Catalog", "Lease", "ListQuery", "LogStore", "Page", "SearchHit", "ThreadSummary"]
+__all__ = [
+    "Catalog",
+    "Lease",
+    "ListQuery",
+    "LogStore",
+    "Page",
+    "SearchHit",
+    "SearchPage",
+    "SearchProgress",
+    "SearchQuery",
+    "ThreadSummary",
+]
 
 
 class Lease(Protocol):
@@ -116,8 +137,12 @@ class Catalog(Protocol):
 
     def list(self, query: ListQuery) -> Page: ...
 
-    def search(self, text: str, *, limit: int = 25, archived: bool | None = None) -> Sequence[SearchHit]:
-        """Threads whose name, user or agent text contains `text` (ignoring case), newest first."""
+    def search(
+        self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
+    ) -> SearchPage:
+        """Threads in which the text was found, or the places in one of them. Raises `BadRequest` for a query that means
+        nothing (an empty text, a pattern that is none, a strange cursor), `ThreadNotFound` for its `thread_id`,
+        `SearchStopped` when `stop` told so."""
         ...
 
     def rename(self, thread_id: str, name: str | None) -> None:

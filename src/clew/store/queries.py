@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -14,8 +15,11 @@ __all__ = [
     "Role",
     "SearchHit",
     "SearchPage",
+    "SearchProgress",
     "SearchQuery",
+    "ShowProgress",
     "SortKey",
+    "Stop",
     "ThreadSummary",
 ]
 
@@ -155,3 +159,19 @@ class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
     hits: tuple[SearchHit, ...]
     next_cursor: str | None = None
     notices: tuple[str, ...] = ()
+
+
+class SearchProgress(msgspec.Struct, frozen=True):
+    """How far a scan is: files and bytes on disk that were looked at, of all that may have to be."""
+
+    files: int
+    all_files: int
+    bytes: int
+    all_bytes: int
+
+
+Stop = Callable[[], bool]
+"""Asked now and then by long work; once it tells True the work ends at the next step with `SearchStopped`."""
+
+ShowProgress = Callable[[SearchProgress], None]
+"""Told now and then by a scan, from its own thread."""

@@ -16,7 +16,7 @@ from clew.errors import (
     ThreadBusy,
     ThreadNotFound,
 )
-from clew.store.contracts import ListQuery
+from clew.store.contracts import ListQuery, SearchQuery
 from clew.testing.builders import ERAS, Call, Era
 from clew.testing.store_bench import (
     ME,
@@ -351,7 +351,7 @@ async def a_search_finds_what_was_said(store: StoreUnderTest) -> None:
         store.seed(thread)
     store.seed(put_away, archived=True)
     store.catalog.rename(named.id, "Minotaur hunt")
-    hits = store.catalog.search("minotaur")
+    hits = store.catalog.search(_said("minotaur")).hits
     assert [(hit.thread.id, hit.where) for hit in hits] == [
         (put_away.id, "user"),
         (named.id, "title"),
@@ -359,9 +359,21 @@ async def a_search_finds_what_was_said(store: StoreUnderTest) -> None:
         (asked.id, "user"),
     ]
     assert all("minotaur" in hit.snippet.casefold() for hit in hits)
-    assert [hit.thread.id for hit in store.catalog.search("Minotaur", limit=1, archived=False)] == [named.id]
-    assert [hit.thread.id for hit in store.catalog.search("minotaur", archived=True)] == [put_away.id]
-    assert list(store.catalog.search("nobody ever said this")) == []
+    active, away = ListQuery(archived=False), ListQuery(archived=True)
+    assert _found(store, _said("Minotaur", limit=1, within=active)) == [named.id]
+    assert _found(store, _said("minotaur", within=away)) == [put_away.id]
+    assert _found(store, _said("nobody ever said this")) == []
+    for nothing in ("", "  "):
+        with fails(BadRequest):
+            store.catalog.search(_said(nothing))
+
+
+def _said(text: str, **more: Any) -> SearchQuery:
+    return SearchQuery(text=text, mode="text", roles=("title", "user", "agent"), **more)
+
+
+def _found(store: StoreUnderTest, query: SearchQuery) -> list[str]:
+    return [hit.thread.id for hit in store.catalog.search(query).hits]
 
 
 async def what_cannot_be_read_is_listed_with_its_error(store: StoreUnderTest) -> None:
@@ -371,4 +383,4 @@ async def what_cannot_be_read_is_listed_with_its_error(store: StoreUnderTest) ->
     store.seed(whole)
     found = store.catalog.list(ListQuery()).threads
     assert [(one.id, one.error is None) for one in found] == [(whole.id, True), (damaged.id, False)]
-    assert [hit.thread.id for hit in store.catalog.search("second")] == [whole.id]
+    assert _found(store, _said("second")) == [whole.id]

@@ -68,16 +68,25 @@ async def threads_list(call: Call) -> types.CallToolResult:
 
 
 async def threads_search(call: Call) -> types.CallToolResult:
+    from clew.store.contracts import ListQuery, SearchQuery
+
     fields = Fields(call.arguments, ("text", "archived", "limit"))
-    hits = await (await call.threads()).search(
-        fields.required("text"),
+    query = SearchQuery(
+        text=fields.required("text"),
+        mode="text",
+        roles=("title", "user", "agent"),
+        within=ListQuery(archived=_archived(call.arguments, fields, None)),
         limit=fields.count("limit", 20, most=100),
-        archived=_archived(call.arguments, fields, None),
     )
-    lines = [f"{line_of(hit.thread)}\n    {hit.where}: {' '.join(hit.snippet.split())}" for hit in hits]
+    page = await (await call.threads()).search(query)
+    lines = [f"{line_of(hit.thread)}\n    {hit.where}: {' '.join(hit.snippet.split())}" for hit in page.hits]
     return _answer(
         "\n".join(lines or ["Nothing found."]),
-        {"hits": [{"thread": summary_json(hit.thread), "where": hit.where, "snippet": hit.snippet} for hit in hits]},
+        {
+            "hits": [
+                {"thread": summary_json(hit.thread), "where": hit.where, "snippet": hit.snippet} for hit in page.hits
+            ]
+        },
     )
 
 
