@@ -79,6 +79,7 @@ class _Mark:
     ordinal: int
     line: int
     users: int
+    tokens: int
 
 
 class ThreadBuilder:
@@ -272,7 +273,7 @@ class ThreadBuilder:
         del self._user_items[mark.users :]
         self._fresh = before == 0
         self.segments.append(segment)
-        self._ordinal = mark.ordinal
+        self._ordinal, self._tokens = mark.ordinal, mark.tokens
         self._write_head(history_base=_base(mark))
         self._applied()
         return self
@@ -299,8 +300,10 @@ class ThreadBuilder:
         child._turns = list(self._turns if before is None else self._turns[:before])
         child._user_items = list(self._user_items)
         child._fresh = False
+        child._tokens = mark.tokens if mark else self._tokens
         if self.paginated:
-            mark = mark or _Mark("", self.rollout_id, self.segments[-1].size, self._ordinal, 0, len(self._user_items))
+            users, size = len(self._user_items), self.segments[-1].size
+            mark = mark or _Mark("", self.rollout_id, size, self._ordinal, 0, users, self._tokens)
             child._ordinal = mark.ordinal
             child._write_head(
                 forked_from_id=self.id, forked_from_ordinal_exclusive=mark.ordinal, history_base=_base(mark)
@@ -391,6 +394,7 @@ class ThreadBuilder:
             self._ordinal,
             len(self.segments[-1].lines),
             len(self._user_items),
+            self._tokens,
         )
         self._turns.append(mark)
         if self._since("0.104"):
