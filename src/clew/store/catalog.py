@@ -9,7 +9,7 @@ import base64
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -35,6 +35,7 @@ from clew.rollout import (
     read_saved_sessions,
     read_thread,
 )
+from clew.store.kin import descendants_on_disk, heirs_on_disk
 from clew.store.queries import (
     ListQuery,
     Page,
@@ -217,6 +218,14 @@ class HomeCatalog:
 
     def _beginning(self, files: ThreadFiles) -> Iterator[Record]:
         return (record for record in read_thread(self._home, files) if isinstance(record, Record))
+
+    # -- who hangs together with whom
+
+    def descendants(self, thread_id: str) -> Sequence[str]:
+        return descendants_on_disk(self._home, thread_id)
+
+    def heirs(self, thread_ids: Collection[str]) -> Sequence[str]:
+        return heirs_on_disk(self._home, thread_ids)
 
     # -- changing them
 

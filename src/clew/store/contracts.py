@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -143,6 +143,15 @@ class Catalog(Protocol):
         """Threads in which the text was found, or the places in one of them. Raises `BadRequest` for a query that means
         nothing (an empty text, a pattern that is none, a strange cursor), `ThreadNotFound` for its `thread_id`,
         `SearchStopped` when `stop` told so."""
+        ...
+
+    def descendants(self, thread_id: str) -> Sequence[str]:
+        """The threads that this one spawned, at any depth, archived or not, each behind the one that spawned it."""
+        ...
+
+    def heirs(self, thread_ids: Collection[str]) -> Sequence[str]:
+        """The other threads that inherit lines from a file of these (forks by reference): without it they could not be
+        read whole. Those that inherit from an heir alone are not among them."""
         ...
 
     def rename(self, thread_id: str, name: str | None) -> None:

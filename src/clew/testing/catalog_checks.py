@@ -51,6 +51,8 @@ __all__ = [
     "archived_and_compressed_threads_are_forked",
     "forks_are_forked",
     "pages_are_whole_and_without_doubles_while_threads_appear",
+    "those_who_inherit_from_a_thread_are_its_heirs",
+    "those_whom_a_thread_spawned_are_its_descendants",
     "what_cannot_be_read_is_listed_with_its_error",
 ]
 
@@ -205,6 +207,38 @@ async def a_thread_that_is_written_is_not_moved(store: StoreUnderTest) -> None:
             assert busy[0].owner.program == "writer"
         await lease.append([said("still here")])
     assert not store.catalog.get(thread_id).archived
+
+
+async def those_whom_a_thread_spawned_are_its_descendants(store: StoreUnderTest) -> None:
+    root = fresh(0).turn("First?", "One.")
+    child = fresh(1, meta={"parent_thread_id": root.id}).turn("Do it.", "Done.")
+    spawned = {"subagent": {"thread_spawn": {"parent_thread_id": child.id, "depth": 2}}}
+    grandchild = fresh(2, source=spawned).turn("Do it.", "Done.")
+    other = fresh(3, meta={"parent_thread_id": new_id()}).turn("Do it.", "Done.")
+    for thread in (grandchild, other, root):
+        store.seed(thread)
+    store.seed(child, archived=True)
+    assert list(store.catalog.descendants(root.id)) == [child.id, grandchild.id]
+    assert list(store.catalog.descendants(child.id)) == [grandchild.id]
+    assert list(store.catalog.descendants(grandchild.id)) == []
+
+
+async def those_who_inherit_from_a_thread_are_its_heirs(store: StoreUnderTest) -> None:
+    source = fresh(0).turn("First?", "One.").turn("Second?", "Two.").revert(1).turn("Better?", "Better.")
+    store.seed(source)
+    first, second, of_first = new_id(), new_id(), new_id()
+    await store.logs.fork(source.id, first)
+    await store.logs.fork(source.id, second, before_turn=source.turn_ids[1])
+    async with store.logs.lease(first, ME) as lease:
+        await lease.append([said("Only here.")])
+    await store.logs.fork(first, of_first)
+    copied = fresh(5, "0.142").turn("First?", "One.")
+    store.seed(copied)
+    await store.logs.fork(copied.id, new_id())
+    assert sorted(store.catalog.heirs([source.id])) == sorted([first, second])
+    assert list(store.catalog.heirs([first])) == [of_first]
+    assert sorted(store.catalog.heirs([source.id, first])) == sorted([second, of_first])
+    assert list(store.catalog.heirs([copied.id])) == []
 
 
 async def a_name_is_given_changed_and_taken_away(store: StoreUnderTest) -> None:

@@ -42,6 +42,8 @@ CHECKS: tuple[Check, ...] = (
     catalog_checks.archived_and_compressed_threads_are_forked,
     catalog_checks.an_archived_thread_is_put_away_whole,
     catalog_checks.a_thread_that_is_written_is_not_moved,
+    catalog_checks.those_whom_a_thread_spawned_are_its_descendants,
+    catalog_checks.those_who_inherit_from_a_thread_are_its_heirs,
     catalog_checks.a_name_is_given_changed_and_taken_away,
     catalog_checks.a_thread_is_found_by_whatever_names_it,
     catalog_checks.a_summary_tells_what_the_thread_says,
