@@ -10,7 +10,7 @@ from clew.errors import UnsupportedHistory
 from clew.history.payload import integer, object_from, text
 from clew.rollout.envelope import Record
 
-__all__ = ["Base", "ThreadMeta", "read_meta"]
+__all__ = ["Base", "ThreadMeta", "lenient_meta", "read_meta"]
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,10 +56,17 @@ def read_meta(head: Record | None, *, path: str = "") -> ThreadMeta:
     payload = object_from(head.payload) if head is not None else None
     if payload is None:
         return ThreadMeta()
+    meta = lenient_meta(payload)
+    mode = payload.get("history_mode")
+    if mode is not None and mode not in ("legacy", "paginated"):
+        raise UnsupportedHistory(path or f"thread {meta.id}", str(mode), thread_id=meta.id)
+    return meta
+
+
+def lenient_meta(payload: dict[str, Any]) -> ThreadMeta:
+    """The metadata in a `session_meta` payload; a mode that is not known counts as legacy."""
     mode = payload.get("history_mode")
     thread_id = text(payload.get("id"))
-    if mode is not None and mode not in ("legacy", "paginated"):
-        raise UnsupportedHistory(path or f"thread {thread_id}", str(mode), thread_id=thread_id)
     git = _object(payload.get("git"))
     instructions = payload.get("base_instructions")
     return ThreadMeta(

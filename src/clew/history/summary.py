@@ -13,7 +13,7 @@ from clew.history.metadata import ThreadMeta, read_meta
 from clew.history.payload import object_from, objects, part_texts, text
 from clew.rollout.envelope import Record, Skipped, payload_kind
 
-__all__ = ["HEAD_LINES", "Summary", "preview_text", "summarise", "summarise_head"]
+__all__ = ["HEAD_LINES", "Summary", "goal_text", "opening_text", "preview_text", "summarise", "summarise_head"]
 
 HEAD_LINES = 210
 """How many lines a cheap summary looks at before it gives up on a preview."""
@@ -59,10 +59,10 @@ def _summarise(meta: ThreadMeta, records: Iterable[Record | Skipped], *, whole: 
             if kind in ("user_message", "item_completed", "thread_goal_updated"):
                 if preview is None and (event := object_from(record.payload)):
                     if kind == "thread_goal_updated":
-                        goal = goal or _goal(event)
+                        goal = goal or goal_text(event)
                         events = True
                     else:
-                        preview = _user_message(event)
+                        preview = opening_text(event)
                         events = events or preview is not None
             elif kind == "thread_settings_applied":
                 applied = _object((object_from(record.payload) or {}).get("thread_settings"))
@@ -89,11 +89,13 @@ def _object(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _goal(event: dict[str, Any]) -> str | None:
+def goal_text(event: dict[str, Any]) -> str | None:
+    """The objective of a `thread_goal_updated` event."""
     return (text(_object(event.get("goal")).get("objective")) or "").strip() or None
 
 
-def _user_message(event: dict[str, Any]) -> str | None:
+def opening_text(event: dict[str, Any]) -> str | None:
+    """What a `user_message` event, or an `item_completed` of a user, gives as preview."""
     if event.get("type") == "user_message":
         images = bool(event.get("images") or event.get("local_images"))
         return preview_text(text(event.get("message")) or "", images=images)

@@ -17,9 +17,12 @@ from clew.rollout.envelope import Record, payload_kind
 __all__ = [
     "COMPLETES",
     "ENDS",
+    "EVENT_ITEMS",
+    "HOOK_PROMPT",
     "LEGACY_EVENTS",
     "PAGINATED_EVENTS",
     "STARTS",
+    "TWICE_TOLD",
     "Draft",
     "LegacyBuilder",
     "Projection",
@@ -33,7 +36,7 @@ TurnStatus = Literal["completed", "interrupted", "failed", "inProgress"]
 STARTS = ("task_started", "turn_started")
 COMPLETES = ("task_complete", "turn_complete")
 ENDS = (*COMPLETES, "turn_aborted")
-_EVENT_ITEMS = frozenset(
+EVENT_ITEMS = frozenset(
     {
         "context_compacted",
         "entered_review_mode",
@@ -47,7 +50,7 @@ _EVENT_ITEMS = frozenset(
         "web_search_end",
     }
 )
-LEGACY_EVENTS = _EVENT_ITEMS | {
+LEGACY_EVENTS = EVENT_ITEMS | {
     *STARTS,
     *ENDS,
     "agent_message",
@@ -60,7 +63,7 @@ LEGACY_EVENTS = _EVENT_ITEMS | {
 }
 PAGINATED_EVENTS = frozenset({*STARTS, *ENDS, "item_completed"})
 # These have events of their own in a legacy log.
-_TWICE_TOLD = frozenset(
+TWICE_TOLD = frozenset(
     {
         "AgentMessage",
         "ContextCompaction",
@@ -74,7 +77,7 @@ _TWICE_TOLD = frozenset(
     }
 )
 _HARMLESS_ERRORS = ("thread_rollback_failed", "active_turn_not_steerable")
-_HOOK_PROMPT = re.compile(r'<hook_prompt(?:\s+hook_run_id="([^"]*)")?\s*>(.*?)</hook_prompt>', re.DOTALL)
+HOOK_PROMPT = re.compile(r'<hook_prompt(?:\s+hook_run_id="([^"]*)")?\s*>(.*?)</hook_prompt>', re.DOTALL)
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -322,7 +325,7 @@ class LegacyBuilder:
                 self.touched = self.open
         elif kind == "item_completed":
             item: Any = event.get("item")
-            if isinstance(item, dict) and cast("dict[str, Any]", item).get("type") not in _TWICE_TOLD:
+            if isinstance(item, dict) and cast("dict[str, Any]", item).get("type") not in TWICE_TOLD:
                 self._put(turn_id, completed_item(event))
         elif kind in ("context_compacted", "entered_review_mode", "exited_review_mode"):
             self._put(None, event_item(event, self._next_id()))
@@ -369,7 +372,7 @@ class LegacyBuilder:
 
     def _response_item(self, item: dict[str, Any]) -> None:
         said = "\n".join(part_texts(item.get("content")))
-        if item.get("type") == "message" and item.get("role") == "user" and (hooks := _HOOK_PROMPT.findall(said)):
+        if item.get("type") == "message" and item.get("role") == "user" and (hooks := HOOK_PROMPT.findall(said)):
             fragments = [{"text": body, "hookRunId": run} for run, body in hooks]
             shown = shown_item({"type": "HookPrompt", "id": text(item.get("id")) or self._next_id()})
             if shown is not None:

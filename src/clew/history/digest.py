@@ -1,0 +1,525 @@
+"""All that is kept of one rollout file: who it is, how it began, how long it is, what was used and said in it.
+
+A digest is extended line by line and never looks back: digesting a file in pieces gives the same as digesting it at
+once. Most bytes of a log are what tools answered; what a line is, is told by its first bytes, and only lines that say
+something here are decoded.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeGuard, cast
+
+import msgspec
+
+from clew.history.contextual import is_contextual
+from clew.history.metadata import ThreadMeta, lenient_meta
+from clew.history.payload import integer, object_from, part_texts, text
+from clew.history.said import Said, SaidRole, call_texts, changed_paths, command_line, item_text
+from clew.history.summary import goal_text, opening_text, preview_text
+from clew.history.turn_count import TurnCount
+from clew.history.turn_drafts import COMPLETES, ENDS, EVENT_ITEMS, HOOK_PROMPT, LEGACY_EVENTS, STARTS, TWICE_TOLD
+from clew.history.usage import UsageTally
+from clew.history.weights import Weights
+from clew.rollout.envelope import STATE_LINE, Record, Skipped, decode_line
+
+__all__ = ["DIGEST_VERSION", "Digest", "digest_lines"]
+
+DIGEST_VERSION = 1
+"""Digests of another version are made anew."""
+
+HEAD_LINES = 210
+"""How far the file's own `session_meta` may stand behind a foreign one."""
+CALLS = 64
+"""How many calls are remembered, to know their ends again."""
+BURST_MS = 1000
+"""Old logs do not mark turns: there the lines of a copy are those that were written within this time."""
+
+
+class Digest(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is known of one file after `offset` bytes of it. Times in milliseconds since 1970.
+
+    `thread_id` is the one in the file's name. `lines` counts those that hold something, `skipped` those among them that
+    cannot be read (of lines that nobody needs, only beginning and end are looked at). `unsupported` is the history mode
+    that nobody knows, if it is one. `recency` is when the last turn began. `copied_until`: the lines before this offset
+    were inherited from another thread by copying. `model` is the last one, `preview` the first thing a user said (or
+    the goal) **in this file**, as `history.summary` finds them; so are turns those in this file. `turn_cwd` is the
+    folder of the newest turn.
+    """
+
+    thread_id: str | None = None
+    offset: int = 0
+    lines: int = 0
+    skipped: int = 0
+    meta: ThreadMeta | None = None
+    unsupported: str | None = None
+    model: str | None = None
+    recency: int | None = None
+    turn_cwd: str | None = None
+    copied_until: int = 0
+    usage: UsageTally = msgspec.field(default_factory=UsageTally)
+    weights: Weights = msgspec.field(default_factory=Weights)
+
+    # What the next line is read with.
+    said_preview: str | None = None
+    goal: str | None = None
+    inferred: str | None = None
+    seen_event: bool = False
+    applied_cwd: str | None = None
+    first_cwd: str | None = None
+    turn_id: str | None = None
+    marked: bool = False
+    counted: TurnCount = msgspec.field(default_factory=TurnCount)
+    told_user: bool = False
+    begun: bool = False
+    copying: bool = False
+    copied_at: int | None = None
+    calls: list[int] = []
+
+    @property
+    def preview(self) -> str | None:
+        first = self.said_preview or self.goal
+        return self.inferred if first is None and not self.seen_event else first
+
+    @property
+    def cwd(self) -> str | None:
+        return self.applied_cwd or (self.meta.cwd if self.meta else None) or self.first_cwd
+
+    @property
+    def turns(self) -> int:
+        return self.counted.count(paginated=self.history_mode == "paginated")
+
+    @property
+    def history_mode(self) -> str:
+        return self.unsupported or (self.meta.history_mode if self.meta else "legacy")
+
+
+class _Payload(msgspec.Struct):
+    """The members that are looked at, of all kinds of lines together; whatever they hold."""
+
+    type: Any = None
+    turn_id: Any = None
+    message: Any = None
+    images: Any = None
+    local_images: Any = None
+    text: Any = None
+    item: Any = None
+    name: Any = None
+    arguments: Any = None
+    input: Any = None
+    action: Any = None
+    call_id: Any = None
+    command: Any = None
+    source: Any = None
+    changes: Any = None
+    cwd: Any = None
+    model: Any = None
+    goal: Any = None
+    thread_settings: Any = None
+    num_turns: Any = None
+    role: Any = None
+    content: Any = None
+    summary: Any = None
+
+
+class _Line(msgspec.Struct):
+    payload: _Payload
+    timestamp: str | None = None
+    ordinal: int | None = None
+
+
+_decoder = msgspec.json.Decoder(_Line)
+_HEAD = re.compile(
+    rb'\{"timestamp":"([^"\\]{24})",(?:"ordinal":(\d{1,15}),)?"type":"(\w+)","payload":\{(?:"type":"(\w+)"[,}])?'
+)
+_BLANK = b" \t\r\n\v\f"
+_BOM = b"\xef\xbb\xbf"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+_CALLS = frozenset({"function_call", "custom_tool_call", "local_shell_call"})
+_NAMELESS = frozenset({"context_compacted", "entered_review_mode", "exited_review_mode"})
+_USAGE = frozenset({*STARTS, *ENDS, "token_count"})
+_EVENTS = LEGACY_EVENTS | {"thread_goal_updated", "thread_settings_applied", "token_count"}
+_REASONING = ("agent_reasoning", "agent_reasoning_raw_content")
+_NEEDED = {
+    b"event_msg": {kind.encode(): kind for kind in _EVENTS},
+    b"response_item": {kind.encode(): kind for kind in (*_CALLS, "agent_message", "message", "reasoning")},
+}
+_NEEDED_WHOLE = {
+    kind.encode(): kind
+    for kind in ("session_meta", "turn_context", "compacted", "token_usage_record", "inter_agent_communication")
+}
+
+
+def digest_lines(digest: Digest, data: bytes, said: list[Said] | None = None) -> int:
+    """Extend `digest` by the lines in `data`, whose first byte is the one at `digest.offset`, and `said` by their
+    texts. Takes whole lines only, those that a newline ends; returns the bytes taken. Never raises."""
+    lines = data.split(b"\n")
+    rest = lines.pop()
+    reader = _Reader(digest, said)
+    offset = digest.offset
+    for line in lines:
+        start, offset = offset, offset + len(line) + 1
+        reader.read(line, start, offset)
+    digest.offset = offset
+    return len(data) - len(rest)
+
+
+class _Reader:
+    """One run over some lines of a digest."""
+
+    def __init__(self, digest: Digest, said: list[Said] | None) -> None:
+        self._digest = digest
+        self._said = said
+        self._at: int | None = None
+        self._start = 0
+        self._paginated = False
+        self._legacy = True
+
+    def read(self, line: bytes, start: int, end: int) -> None:
+        digest = self._digest
+        found = _HEAD.match(line)
+        if found is None or line[-1] != 0x7D:
+            self._read_odd(line, start, end)
+            return
+        stamp, number, kind, inner = found.groups()
+        needed = _NEEDED_WHOLE.get(kind) if inner is None or kind not in _NEEDED else _NEEDED[kind].get(inner)
+        digest.lines += 1
+        ordinal = int(number) if number is not None else None
+        if needed is not None and self._wanted(kind, needed, line):
+            try:
+                decoded = _decoder.decode(line)
+            except (msgspec.DecodeError, ValueError, RecursionError):
+                digest.lines -= 1
+                self._read_odd(line, start, end)
+                return
+            self._take(kind.decode(), needed, decoded.payload, line, stamp.decode(), ordinal, start, end)
+        else:
+            self._pass((inner or kind).decode(), line, ordinal, start, end)
+
+    def _read_odd(self, line: bytes, start: int, end: int) -> None:
+        """A line that is not laid out as Codex lays it out: blank, damaged, of the bare format, or just another way."""
+        if line[:1] != b"{" and (not line.strip(_BLANK) or line == _BOM):
+            return
+        record = decode_line(line)
+        digest = self._digest
+        if isinstance(record, Skipped):
+            digest.lines += 1
+            digest.skipped += 1
+            self._pass("", line, None, start, end)
+            return
+        if record.type == STATE_LINE and record.timestamp is None:
+            return
+        digest.lines += 1
+        members = object_from(record.payload) or {}
+        payload = msgspec.convert(members, _Payload)
+        kind, inner = record.type, text(payload.type)
+        name = (inner if inner is not None and kind in ("event_msg", "response_item") else kind) or kind
+        table = _NEEDED_WHOLE if name == kind else _NEEDED.get(kind.encode(), {})
+        if name.encode("utf-8", "replace") in table:
+            self._take(kind, name, payload, line, record.timestamp, record.ordinal, start, end)
+        else:
+            self._pass(name, line, record.ordinal, start, end)
+
+    def _wanted(self, kind: bytes, name: str, line: bytes) -> bool:
+        """Whether a line of a kind that may say something has to be decoded as things stand."""
+        if kind == b"response_item":
+            if name == "message":
+                return not self._digest.counted.told or b"<hook_prompt" in line
+            if name == "reasoning":
+                return not self._digest.counted.told
+        elif name in _REASONING:
+            return not self._digest.counted.settled
+        return True
+
+    def _pass(self, name: str, line: bytes, ordinal: int | None, start: int, end: int) -> None:
+        digest = self._digest
+        self._place(ordinal, start, end)
+        digest.weights.take(name, line, copied=digest.copying)
+
+    def _place(self, ordinal: int | None, start: int, end: int) -> None:
+        """Where the lines of a copy end is told by an ordinal, or by the first turn of the thread's own."""
+        digest = self._digest
+        if digest.copying:
+            first = digest.meta.subagent_start if digest.meta is not None else None
+            if first is not None and ordinal is not None and ordinal >= first:
+                digest.copying, digest.copied_until = False, start
+            else:
+                digest.copied_until = end
+        digest.begun = True
+
+    def _take(
+        self,
+        kind: str,
+        name: str,
+        payload: _Payload,
+        line: bytes,
+        stamp: str | None,
+        ordinal: int | None,
+        start: int,
+        end: int,
+    ) -> None:
+        digest = self._digest
+        self._at = _milliseconds(stamp)
+        self._start = start
+        meta = digest.meta
+        self._paginated = meta.history_mode == "paginated" if meta is not None else ordinal is not None
+        self._legacy = meta is None or not self._paginated
+        if kind == "session_meta":
+            self._session_meta(line, end)
+        else:
+            if digest.copying and self._ends_copy(name, payload):
+                digest.copying, digest.copied_until = False, start
+            self._place(ordinal, start, end)
+        inherited = (
+            meta is not None
+            and meta.subagent_start is not None
+            and ordinal is not None
+            and ordinal < meta.subagent_start
+        )
+        match kind:
+            case "event_msg":
+                self._event(name, payload, inherited=inherited)
+            case "response_item":
+                self._item(name, payload)
+            case "turn_context":
+                self._turn_context(payload)
+            case "compacted":
+                if self._legacy:
+                    digest.counted.compaction()
+            case "inter_agent_communication":
+                self._say("agent", text(payload.content) or "")
+            case _:
+                pass
+        digest.weights.take(name, line, copied=digest.copying)
+        if name in _USAGE or kind == "token_usage_record":
+            digest.usage.take(
+                name, line, at=self._at, turn_id=digest.turn_id, model=digest.model, copied=digest.copying
+            )
+
+    # -- who it is
+
+    def _session_meta(self, line: bytes, end: int) -> None:
+        digest = self._digest
+        found = decode_line(line)
+        payload = object_from(found.payload) if isinstance(found, Record) else None
+        meta = lenient_meta(payload or {})
+        known = digest.meta
+        own = digest.thread_id
+        if known is None or (known.id != own and meta.id == own and digest.lines <= HEAD_LINES):
+            mode = (payload or {}).get("history_mode")
+            digest.unsupported = None if mode in (None, "legacy", "paginated") else str(mode)
+            digest.meta = msgspec.structs.replace(meta, raw={}, base_instructions=None)
+            digest.copying = meta.forked_from is not None and meta.base is None and not digest.begun
+        elif meta.id != known.id and known.base is None and not digest.begun:
+            digest.copying = True
+        if digest.copying:
+            digest.copied_until = end
+            digest.copied_at = digest.copied_at or self._at
+
+    def _ends_copy(self, name: str, payload: _Payload) -> bool:
+        """Whether this line begins what the thread did itself: a turn whose id is younger than the thread. Where turns
+        have no ids, something that was written later than the copy."""
+        digest = self._digest
+        if name in STARTS:
+            turn, own = text(payload.turn_id), digest.meta.id if digest.meta else None
+            if _tells_time(turn) and _tells_time(own):
+                return turn[:13].lower() >= own[:13].lower()
+        elif name != "user_message" or digest.marked:
+            return False
+        return digest.copied_at is not None and self._at is not None and self._at > digest.copied_at + BURST_MS
+
+    # -- what happened
+
+    def _event(self, name: str, payload: _Payload, *, inherited: bool) -> None:
+        digest = self._digest
+        counted = digest.counted
+        turn_id = text(payload.turn_id)
+        legacy = self._legacy
+        if self._paginated and (name in STARTS or name in ENDS) and turn_id is not None and not inherited:
+            counted.marker(turn_id)
+        if name in LEGACY_EVENTS:
+            counted.by_events()
+        if name in STARTS:
+            digest.seen_event = digest.marked = True
+            digest.turn_id = turn_id
+            if self._at is not None:
+                digest.recency = self._at
+            if legacy:
+                counted.started(turn_id)
+        elif name in ENDS:
+            if legacy and name in COMPLETES:
+                counted.completed(turn_id)
+            if turn_id is None or turn_id == digest.turn_id:
+                digest.turn_id = None
+        elif name == "user_message":
+            self._user_message(payload)
+        elif name == "agent_message":
+            digest.seen_event = True
+            if said := text(payload.message):
+                if legacy:
+                    counted.item()
+                self._say("agent", said)
+        elif name in _REASONING:
+            if legacy and text(payload.text):
+                counted.item()
+        elif name == "item_completed":
+            self._item_completed(payload, turn_id)
+        elif name == "thread_rolled_back":
+            if legacy:
+                counted.rolled_back(integer(payload.num_turns) or 0)
+        elif name == "thread_goal_updated":
+            if digest.said_preview is None:
+                digest.goal = digest.goal or goal_text({"goal": payload.goal})
+                digest.seen_event = True
+        elif name == "thread_settings_applied":
+            applied: Any = payload.thread_settings
+            if isinstance(applied, dict):
+                settings = cast("dict[str, Any]", applied)
+                digest.model = text(settings.get("model")) or digest.model
+                digest.applied_cwd = text(settings.get("cwd")) or digest.applied_cwd
+        elif name in EVENT_ITEMS:
+            if legacy:
+                counted.item(None if name in _NAMELESS else turn_id)
+            self._ended_item(name, payload)
+
+    def _user_message(self, payload: _Payload) -> None:
+        digest = self._digest
+        if self._legacy:
+            digest.counted.user_message()
+        said = text(payload.message) or ""
+        if digest.said_preview is None:
+            digest.said_preview = preview_text(said, images=bool(payload.images or payload.local_images))
+            digest.seen_event = digest.seen_event or digest.said_preview is not None
+        if not digest.marked and self._at is not None:
+            digest.recency = self._at
+        if not digest.told_user:
+            self._say("user", said)
+        digest.told_user = False
+
+    def _item_completed(self, payload: _Payload, turn_id: str | None) -> None:
+        digest = self._digest
+        if not isinstance(payload.item, dict):
+            return
+        item = cast("dict[str, Any]", payload.item)
+        kind = item.get("type")
+        if digest.said_preview is None and kind == "UserMessage":
+            digest.said_preview = opening_text({"item": item})
+            digest.seen_event = digest.seen_event or digest.said_preview is not None
+        if self._legacy and kind not in TWICE_TOLD:
+            whole = text(kind) is not None and text(item.get("id")) is not None
+            (digest.counted.item if whole else digest.counted.touched)(turn_id)
+        if not self._paginated and kind in TWICE_TOLD:
+            return
+        if kind == "UserMessage":
+            if not digest.marked and self._at is not None:
+                digest.recency = self._at
+            if not digest.told_user:
+                self._say("user", item_text(item), turn_id)
+            digest.told_user = False
+        elif kind in ("AgentMessage", "Plan"):
+            self._say("agent", item_text(item), turn_id)
+        elif kind == "CommandExecution":
+            self._command_ended(text(item.get("id")), item.get("command"), item.get("source"), turn_id)
+        elif kind == "FileChange":
+            self._patch_ended(text(item.get("id")), item.get("changes"), turn_id)
+
+    def _ended_item(self, name: str, payload: _Payload) -> None:
+        turn_id = text(payload.turn_id)
+        if name == "exec_command_end":
+            self._command_ended(text(payload.call_id), payload.command, payload.source, turn_id)
+        elif name == "patch_apply_end":
+            self._patch_ended(text(payload.call_id), payload.changes, turn_id)
+
+    def _command_ended(self, call_id: str | None, command: Any, source: Any, turn_id: str | None) -> None:
+        if call_id is None or _sum(call_id) not in self._digest.calls:
+            self._say("command", command_line(command), turn_id, "shell" if source == "user_shell" else "exec_command")
+
+    def _patch_ended(self, call_id: str | None, changes: Any, turn_id: str | None) -> None:
+        if call_id is None or _sum(call_id) not in self._digest.calls:
+            for path in changed_paths(changes):
+                self._say("file", path, turn_id, "apply_patch")
+
+    # -- what the model sees
+
+    def _item(self, name: str, payload: _Payload) -> None:
+        digest = self._digest
+        if name in _CALLS:
+            tool = text(payload.name)
+            for role, said, used in call_texts(name, tool, payload.arguments, payload.input, payload.action):
+                self._say(role, said, None, used)
+            call_id = text(payload.call_id)
+            if call_id is not None:
+                digest.calls.append(_sum(call_id))
+                if len(digest.calls) > CALLS:
+                    del digest.calls[0]
+        elif name == "agent_message":
+            self._say("agent", "\n".join(part_texts(payload.content)))
+        elif name == "message":
+            self._message(payload)
+        elif name == "reasoning" and not digest.counted.told and self._legacy and any(part_texts(payload.summary)):
+            digest.counted.item()
+
+    def _message(self, payload: _Payload) -> None:
+        digest = self._digest
+        counted = digest.counted
+        said = "\n".join(part_texts(payload.content))
+        user = payload.role == "user"
+        if user and self._legacy and HOOK_PROMPT.search(said):
+            counted.item()
+            return
+        if not (user or payload.role == "assistant"):
+            return
+        if user and is_contextual({"type": "message", "role": "user", "content": payload.content}):
+            return
+        if user and not digest.seen_event and digest.inferred is None:
+            digest.inferred = preview_text(said)
+        if counted.told:
+            return
+        if user:
+            if self._legacy:
+                counted.user_message()
+            if not digest.marked and self._at is not None:
+                digest.recency = self._at
+            self._say("user", said)
+        elif said:
+            if self._legacy:
+                counted.item()
+            self._say("agent", said)
+        digest.told_user = user
+
+    def _turn_context(self, payload: _Payload) -> None:
+        digest = self._digest
+        digest.model = text(payload.model) or digest.model
+        cwd = text(payload.cwd)
+        digest.first_cwd = digest.first_cwd or cwd
+        digest.turn_cwd = cwd or digest.turn_cwd
+        digest.turn_id = text(payload.turn_id) or digest.turn_id
+
+    def _say(self, role: SaidRole, said: str, turn_id: str | None = None, tool: str | None = None) -> None:
+        if self._said is not None and said and not said.isspace():
+            digest = self._digest
+            self._said.append(Said(role, said, self._start, self._at, turn_id or digest.turn_id, tool, digest.copying))
+
+
+def _milliseconds(stamp: str | None) -> int | None:
+    """Since 1970; a time without zone is UTC."""
+    if stamp is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    return ((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND
+
+
+def _tells_time(uuid: str | None) -> TypeGuard[str]:
+    """Whether an id is a UUIDv7, whose first 48 bits are its time."""
+    return uuid is not None and len(uuid) == 36 and uuid[14] == "7"
+
+
+def _sum(call_id: str) -> int:
+    return zlib.crc32(call_id.encode("utf-8", "surrogatepass"))
