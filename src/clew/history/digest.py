@@ -402,9 +402,10 @@ class _Reader:
 
     def _item_completed(self, payload: _Payload, turn_id: str | None) -> None:
         digest = self._digest
-        if not isinstance(payload.item, dict):
+        found: Any = payload.item
+        if not isinstance(found, dict):
             return
-        item = cast("dict[str, Any]", payload.item)
+        item = cast("dict[str, Any]", found)
         kind = item.get("type")
         if digest.said_preview is None and kind == "UserMessage":
             digest.said_preview = opening_text({"item": item})
