@@ -141,16 +141,14 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 _CALLS = frozenset({"function_call", "custom_tool_call", "local_shell_call"})
 _NAMELESS = frozenset({"context_compacted", "entered_review_mode", "exited_review_mode"})
-_USAGE = frozenset({*STARTS, *ENDS, "token_count"})
-_EVENTS = LEGACY_EVENTS | {"thread_goal_updated", "thread_settings_applied", "token_count"}
+_EVENTS = LEGACY_EVENTS | {"thread_goal_updated", "thread_settings_applied"}
 _REASONING = ("agent_reasoning", "agent_reasoning_raw_content")
 _NEEDED = {
     b"event_msg": {kind.encode(): kind for kind in _EVENTS},
     b"response_item": {kind.encode(): kind for kind in (*_CALLS, "agent_message", "message", "reasoning")},
 }
 _NEEDED_WHOLE = {
-    kind.encode(): kind
-    for kind in ("session_meta", "turn_context", "compacted", "token_usage_record", "inter_agent_communication")
+    kind.encode(): kind for kind in ("session_meta", "turn_context", "compacted", "inter_agent_communication")
 }
 
 
@@ -198,7 +196,7 @@ class _Reader:
                 return
             self._take(kind.decode(), needed, decoded.payload, line, stamp.decode(), ordinal, start, end)
         else:
-            self._pass((inner or kind).decode(), line, ordinal, start, end)
+            self._pass((inner or kind).decode(), line, stamp.decode(), ordinal, start, end)
 
     def _read_odd(self, line: bytes, start: int, end: int) -> None:
         """A line that is not laid out as Codex lays it out: blank, damaged, of the bare format, or just another way."""
@@ -209,7 +207,7 @@ class _Reader:
         if isinstance(record, Skipped):
             digest.lines += 1
             digest.skipped += 1
-            self._pass("", line, None, start, end)
+            self._pass("", line, None, None, start, end)
             return
         if record.type == STATE_LINE and record.timestamp is None:
             return
@@ -222,7 +220,7 @@ class _Reader:
         if name.encode("utf-8", "replace") in table:
             self._take(kind, name, payload, line, record.timestamp, record.ordinal, start, end)
         else:
-            self._pass(name, line, record.ordinal, start, end)
+            self._pass(name, line, record.timestamp, record.ordinal, start, end)
 
     def _wanted(self, kind: bytes, name: str, line: bytes) -> bool:
         """Whether a line of a kind that may say something has to be decoded as things stand."""
@@ -235,10 +233,12 @@ class _Reader:
             return not self._digest.counted.settled
         return True
 
-    def _pass(self, name: str, line: bytes, ordinal: int | None, start: int, end: int) -> None:
+    def _pass(self, name: str, line: bytes, stamp: str | None, ordinal: int | None, start: int, end: int) -> None:
         digest = self._digest
         self._place(ordinal, start, end)
         digest.weights.take(name, line, copied=digest.copying)
+        if digest.usage.wants(name):
+            digest.usage.take(name, line, at=_milliseconds(stamp))
 
     def _place(self, ordinal: int | None, start: int, end: int) -> None:
         """Where the lines of a copy end is told by an ordinal, or by the first turn of the thread's own."""
@@ -295,10 +295,8 @@ class _Reader:
             case _:
                 pass
         digest.weights.take(name, line, copied=digest.copying)
-        if name in _USAGE or kind == "token_usage_record":
-            digest.usage.take(
-                name, line, at=self._at, turn_id=digest.turn_id, model=digest.model, copied=digest.copying
-            )
+        if digest.usage.wants(name):
+            digest.usage.take(name, line, at=self._at)
 
     # -- who it is
 
