@@ -224,8 +224,8 @@ class HomeCatalog:
     def descendants(self, thread_id: str) -> Sequence[str]:
         return descendants_on_disk(self._home, thread_id)
 
-    def heirs(self, thread_ids: Collection[str]) -> Sequence[str]:
-        return heirs_on_disk(self._home, thread_ids)
+    def heirs(self, rollout_ids: Collection[str]) -> Sequence[str]:
+        return heirs_on_disk(self._home, rollout_ids)
 
     # -- changing them
 

@@ -149,9 +149,10 @@ class Catalog(Protocol):
         """The threads that this one spawned, at any depth, archived or not, each behind the one that spawned it."""
         ...
 
-    def heirs(self, thread_ids: Collection[str]) -> Sequence[str]:
-        """The other threads that inherit lines from a file of these (forks by reference): without it they could not be
-        read whole. Those that inherit from an heir alone are not among them."""
+    def heirs(self, rollout_ids: Collection[str]) -> Sequence[str]:
+        """The threads with a file that inherits lines from one of these (forks by reference, and later segments of the
+        same thread), whether that one is there or not. A file is known by the last id of its name. Those that inherit
+        from an heir alone are not among them."""
         ...
 
     def rename(self, thread_id: str, name: str | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from clew.errors import ClewError
 from clew.history.metadata import ThreadMeta, read_meta
 from clew.rollout import Home, RolloutFile, canonical_id, read_head
+from clew.rollout.names import id_milliseconds
 
 __all__ = ["descendants_on_disk", "heirs_on_disk"]
 
@@ -33,30 +34,20 @@ def descendants_on_disk(home: Home, thread_id: str) -> Sequence[str]:
     return tuple(ordered[1:])
 
 
-def heirs_on_disk(home: Home, thread_ids: Collection[str]) -> Sequence[str]:
-    """The other threads that inherit lines from a file of these: forks by reference, also of earlier segments."""
-    bases = {
-        file.name.rollout_id
-        for thread_id in thread_ids
-        if (files := home.find(thread_id)) is not None
-        for file in (*files.segments, *files.doubles)
-    }
+def heirs_on_disk(home: Home, rollout_ids: Collection[str]) -> Sequence[str]:
+    """The threads with a file that inherits lines from one of these; each is the last id of a file's name."""
+    bases = {wanted for rollout_id in rollout_ids if (wanted := canonical_id(rollout_id)) is not None}
     found: dict[str, None] = {}
-    for file, meta in _metas(home, thread_ids):
-        base = canonical_id(meta.base.file_id) if meta.base is not None else None
-        if base in bases and file.thread_id not in thread_ids:
+    for file, meta in _metas(home, bases):
+        if meta.base is not None and canonical_id(meta.base.file_id) in bases:
             found[file.thread_id] = None
     return tuple(found)
 
 
 def _metas(home: Home, since: Collection[str]) -> Iterator[tuple[RolloutFile, ThreadMeta]]:
-    """The metadata of all files that began with the first of these threads or later."""
-    began = [
-        moment.timestamp()
-        for thread_id in since
-        if (files := home.find(thread_id)) is not None and (moment := files.segments[0].name.time) is not None
-    ]
-    earliest = min(began, default=0.0) - _SLACK
+    """The metadata of all files that began when the first of these ids was made, or later."""
+    made = [id_milliseconds(one) for one in since]
+    earliest = min((0 if one is None else one) / 1000 for one in made) - _SLACK if made else 0.0
     for file in home.files():
         moment = file.name.time
         if moment is not None and moment.timestamp() < earliest:

@@ -235,10 +235,14 @@ async def those_who_inherit_from_a_thread_are_its_heirs(store: StoreUnderTest) -
     copied = fresh(5, "0.142").turn("First?", "One.")
     store.seed(copied)
     await store.logs.fork(copied.id, new_id())
-    assert sorted(store.catalog.heirs([source.id])) == sorted([first, second])
+    later = source.rollout_id
+    assert later != source.id
+    assert sorted(store.catalog.heirs([source.id, later])) == sorted([source.id, first, second])
+    assert sorted(store.catalog.heirs([later])) == sorted([first, second])
+    assert list(store.catalog.heirs([source.id])) == [source.id]
     assert list(store.catalog.heirs([first])) == [of_first]
-    assert sorted(store.catalog.heirs([source.id, first])) == sorted([second, of_first])
     assert list(store.catalog.heirs([copied.id])) == []
+    assert list(store.catalog.heirs([])) == []
 
 
 async def a_name_is_given_changed_and_taken_away(store: StoreUnderTest) -> None:
