@@ -22,7 +22,7 @@ from clew.ids import IdSource
 from clew.store.contracts import Catalog, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
 from clew.store.queries import ShowProgress
 
-__all__ = ["Library", "TurnView", "TurnsPage"]
+__all__ = ["Library", "Reverted", "TurnView", "TurnsPage"]
 
 _OFFSETS = 32
 """Of how many threads it is remembered where their turns are."""
@@ -45,6 +45,13 @@ class TurnsPage(msgspec.Struct, frozen=True, kw_only=True):
 
     turns: tuple[TurnView, ...]
     next_cursor: str | None = None
+
+
+class Reverted(msgspec.Struct, frozen=True, kw_only=True):
+    """A thread after it was taken back, and how many turns it lost by that."""
+
+    thread: ThreadSummary
+    turns: int
 
 
 class Library:
@@ -135,9 +142,21 @@ class Library:
             return working[0]
         return self._rebuilt(thread_id).open_turn_id if self._logs.holder(thread_id) is not None else None
 
-    async def fork(self, reference: str, *, after_turn: str | None = None, before_turn: str | None = None) -> str:
+    async def fork(
+        self,
+        reference: str,
+        *,
+        after_turn: str | None = None,
+        before_turn: str | None = None,
+        copy: bool = False,
+        name: str | None = None,
+    ) -> str:
         """A new thread with the history of another (up to and including `after_turn`, or up to `before_turn`); gives
-        its id. The source is not touched."""
+        its id. The source is not touched.
+
+        A turn is named by its id, by its number (1 is the first, -1 the last), or by a beginning of its id that no
+        other turn has. `copy`: as a file that needs no other, for old readers, also where a reference would do.
+        """
         summary = await self.summary(reference)
         new_id = self._ids.uuid7()
         await self._logs.fork(
@@ -145,19 +164,34 @@ class Library:
             new_id,
             after_turn=after_turn,
             before_turn=before_turn,
+            copy=copy,
             originator=self._owner.program,
             version=self._version,
         )
+        if name:
+            await self.rename(new_id, name)
         return new_id
 
-    async def revert(self, reference: str, before_turn: str) -> ThreadSummary:
-        """Take a thread back to where a turn began; what came since stays on disk and is not part of it any more.
-        Raises `ThreadBusy` while a turn runs, `Unsupported` for the older history mode (fork it instead)."""
+    async def revert(self, reference: str, before_turn: str) -> Reverted:
+        """Take a thread back to where a turn began (named as for `fork`); what came since stays on disk and is not part
+        of it any more. Raises `ThreadBusy` while a turn runs, `Unsupported` for the older history mode (fork it
+        instead)."""
         summary = await self.summary(reference)
         self._refuse_at_work(summary.id)
-        await self._logs.revert(summary.id, before_turn, self._owner)
-        self._changed(summary.id)
-        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
+        turns = await self._logs.revert(summary.id, before_turn, self._owner)
+        return await self._reverted(summary.id, turns)
+
+    async def restore(self, reference: str) -> Reverted:
+        """Undo the last revert of a thread; what was done since is taken back instead. Doing it again undoes that.
+        Raises as `revert`, and `BadRequest` for a thread that was never reverted."""
+        summary = await self.summary(reference)
+        self._refuse_at_work(summary.id)
+        turns = await self._logs.restore(summary.id, self._owner)
+        return await self._reverted(summary.id, turns)
+
+    async def _reverted(self, thread_id: str, turns: int) -> Reverted:
+        self._changed(thread_id)
+        return Reverted(thread=await anyio.to_thread.run_sync(self._catalog.get, thread_id), turns=turns)
 
     async def rename(self, reference: str, name: str | None) -> ThreadSummary:
         summary = await self.summary(reference)

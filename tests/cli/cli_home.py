@@ -13,6 +13,7 @@ import msgspec
 from clew.engine import Approver
 from clew.errors import ThreadNotFound
 from clew.events import TurnEnded, TurnInput, TurnResult, TurnStarted
+from clew.library import Reverted
 from clew.settings import Overrides, Settings
 from clew.store.contracts import ListQuery, Page, SearchHit, SearchPage, SearchQuery, ThreadSummary
 from clew.store.queries import ShowProgress
@@ -116,11 +117,19 @@ class FakeThreads:
         self.searches.append(query)
         return SearchPage(hits=tuple(self.hits[: query.limit]), notices=self.notices)
 
-    async def fork(self, reference: str, *, after_turn: str | None = None, before_turn: str | None = None) -> str:
-        self.calls.append(("fork", reference, after_turn, before_turn))
+    async def fork(self, reference: str, **options: Any) -> str:
+        self.calls.append(("fork", reference, {name: value for name, value in options.items() if value}))
         source = self._find(reference)
         self.known.append(msgspec.structs.replace(source, id="forked", forked_from=source.id))
         return "forked"
+
+    async def revert(self, reference: str, before_turn: str) -> Reverted:
+        self.calls.append(("revert", reference, before_turn))
+        return Reverted(thread=self._find(reference), turns=2)
+
+    async def restore(self, reference: str) -> Reverted:
+        self.calls.append(("restore", reference))
+        return Reverted(thread=self._find(reference), turns=1)
 
     async def rename(self, reference: str, name: str | None) -> ThreadSummary:
         self.calls.append(("rename", reference, name))

@@ -133,6 +133,9 @@ def test_other_words_for_times_are_refused() -> None:
         ["rename", "parser", "x", "--clear"],
         ["archive"],
         ["fork", "parser", "--after-turn", "a", "--before-turn", "b"],
+        ["fork", "parser", "--at", "a", "--before", "b"],
+        ["revert", "parser"],
+        ["revert", "parser", "--undo", "--before", "1"],
         ["show", "parser", "--raw", "--json"],
     ],
 )
@@ -145,7 +148,24 @@ def test_a_fork_prints_the_new_id(use: Use, capsys: pytest.CaptureFixture[str]) 
     home = use(FakeThreads(_A))
     assert main(["fork", "parser", "--after-turn", "t-3", "--name", "other"]) == 0
     assert capsys.readouterr().out == "forked\n"
-    assert home.calls == [("fork", "parser", "t-3", None), ("rename", "forked", "other")]
+    assert main(["fork", "parser", "--before", "-1", "--copy"]) == 0
+    assert home.calls == [
+        ("fork", "parser", {"after_turn": "t-3", "name": "other"}),
+        ("fork", "parser", {"before_turn": "-1", "copy": True}),
+    ]
+
+
+def test_a_revert_says_what_it_took_back_and_how_to_have_it_again(use: Use, capsys: pytest.CaptureFixture[str]) -> None:
+    home = use(FakeThreads(_A))
+    assert main(["revert", "parser", "--before", "-2"]) == 0
+    again = f"Have it as it was: clew revert {_A.id} --undo\n"
+    assert capsys.readouterr().out == f"{_A.id} is back where turn -2 began, 2 turns taken back\n{again}"
+    assert main(["revert", "parser", "--undo"]) == 0
+    said = f"{_A.id} goes on where it stood before its last revert, 1 turn done since taken back\n"
+    assert capsys.readouterr().out == said + again
+    assert main(["revert", "parser", "--before-turn", "t", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["turns_taken_back"] == 2
+    assert home.calls == [("revert", "parser", "-2"), ("restore", "parser"), ("revert", "parser", "t")]
 
 
 def test_names_come_and_go(use: Use, capsys: pytest.CaptureFixture[str]) -> None:

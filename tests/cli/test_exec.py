@@ -200,7 +200,7 @@ def test_last_is_the_newest_thread_of_the_folder(use: Use, homes: Path, capsys: 
 def test_a_fork_goes_on_in_the_copy(use: Use, capsys: pytest.CaptureFixture[str]) -> None:
     home = use(FakeThreads(summary(_ID)))
     assert main([*_BASE, "fork", _ID, "other way"]) == 0
-    assert home.calls == [("fork", _ID, None, None), ("open", "forked")]
+    assert home.calls == [("fork", _ID, {}), ("open", "forked")]
     assert _events(capsys)[0] == {"type": "thread.started", "thread_id": "forked"}
 
 

@@ -182,21 +182,26 @@ def test_codex_goes_on_with_a_thread_of_clew_in_either_history_mode(
     talk.clew_exec("Four.")
 
 
+@pytest.mark.parametrize("options", [(), ("--copy",)])
 @pytest.mark.parametrize("version", [NEW, OLD])
-def test_codex_goes_on_with_a_fork_that_clew_made(codex: Codex, version: str, world: World, endpoint: Endpoint) -> None:
+def test_codex_goes_on_with_a_fork_that_clew_made(
+    codex: Codex, version: str, options: tuple[str, ...], world: World, endpoint: Endpoint
+) -> None:
     source = Talk(world, endpoint)
     source.codex(codex(version), "One.")
     source.clew_exec("Two.", "echo two")
-    whole = source.branch(_fork(world, source.thread_id))
+    whole = source.branch(_fork(world, source.thread_id, *options))
     first_turn = next(
         str(line["payload"]["turn_id"])
         for line in world.lines(source.thread_id)
         if line["type"] == "event_msg" and line["payload"]["type"] == "task_started"
     )
-    part = source.branch(_fork(world, source.thread_id, "--after-turn", first_turn), turns=1)
+    part = source.branch(_fork(world, source.thread_id, "--at", first_turn, *options), turns=1)
+    counted = source.branch(_fork(world, source.thread_id, "--before", "-1", *options), turns=1)
     header = world.lines(whole.thread_id)[0]["payload"]
     assert ("history_base" in header) == (header.get("history_mode") == "paginated")
-    for talk in (whole, part):
+    assert not (options and "history_base" in header)
+    for talk in (whole, part, counted):
         talk.codex(codex(NEW), "Three, in the fork.")
         talk.clew_exec("Four, in the fork.")
         if "history_base" not in header:  # versions before 0.158 know no references

@@ -38,7 +38,7 @@ async def test_a_revert_begins_a_segment_and_removes_nothing() -> None:
     before = store.catalog.get(thread.id)
     old = fs.read_bytes(Path(before.path))
     ids = [turn.id for turn in turns(store.read(thread.id), "paginated")]
-    await store.revert(thread.id, ids[2], ME)
+    assert await store.revert(thread.id, ids[2], ME) == 2
     after = store.catalog.get(thread.id)
     assert after.path != before.path
     assert fs.read_bytes(Path(before.path)) == old
@@ -51,6 +51,48 @@ async def test_a_revert_begins_a_segment_and_removes_nothing() -> None:
     assert said[-2:] == ["prompt 1", "answer 1"]
     await store.revert(thread.id, ids[1], ME)
     assert [turn.id for turn in turns(store.read(thread.id), "paginated")] == ids[:1]
+    store.close()
+
+
+async def test_a_revert_is_undone_and_done_again() -> None:
+    fs = MemoryFileSystem()
+    store = memory_store(fs)
+    thread = _thread(fs)
+
+    def prompts() -> list[str]:
+        return [turn.items[0]["content"][0]["text"] for turn in turns(store.read(thread.id), "paginated")]
+
+    with pytest.raises(BadRequest, match="it was never reverted"):
+        await store.restore(thread.id, ME)
+    assert await store.revert(thread.id, "2", ME) == 3
+    assert prompts() == ["prompt 0"]
+    assert await store.restore(thread.id, ME) == 0
+    assert prompts() == ["prompt 0", "prompt 1", "prompt 2", "prompt 3"]
+    assert await store.restore(thread.id, ME) == 0
+    assert prompts() == ["prompt 0"]
+    assert await store.revert(thread.id, "-1", ME) == 1
+    assert prompts() == []
+    assert await store.restore(thread.id, ME) == 0
+    assert prompts() == ["prompt 0"]
+    assert len(memory_home(fs).find(thread.id).segments) == 6  # type: ignore[union-attr]
+    store.close()
+
+
+async def test_what_was_done_since_a_revert_can_be_had_again_after_its_undoing() -> None:
+    fs = MemoryFileSystem()
+    home = memory_home(fs)
+    built = ThreadBuilder("0.169").turn("one", "1").turn("two", "2").revert(1).turn("other two", "2b")
+    built.write(home)
+    store = memory_store(fs)
+
+    def said() -> list[str]:
+        return [turn.items[-1]["text"] for turn in turns(store.read(built.id), "paginated")]
+
+    assert said() == ["1", "2b"]
+    assert await store.restore(built.id, ME) == 1
+    assert said() == ["1", "2"]
+    assert await store.restore(built.id, ME) == 0
+    assert said() == ["1", "2b"]
     store.close()
 
 
@@ -75,7 +117,7 @@ async def test_what_cannot_be_reverted_is_refused() -> None:
     thread, legacy = _thread(fs), _thread(fs, paginated=False)
     with pytest.raises(BadRequest, match="the thread has no turn nowhere"):
         await store.revert(thread.id, "nowhere", ME)
-    with pytest.raises(Unsupported, match="fork it with --before-turn instead"):
+    with pytest.raises(Unsupported, match="fork it with --before instead"):
         await store.revert(legacy.id, "any", ME)
     async with store.lease(thread.id, ME):
         with pytest.raises(ThreadBusy):

@@ -27,6 +27,10 @@ class Command(NamedTuple):
 
 GROUPS = _WORK, _SERVE, _KEEP, _SETUP = "Threads", "Servers", "Keeping threads", "Setup"
 
+_TURNS = """\
+A turn is named by its number (1 is the first, -1 the last), by its id, or by the
+beginning of its id (6 characters or more). `clew show` tells both."""
+
 COMMANDS = (
     Command(
         "list",
@@ -87,15 +91,22 @@ Accepted for programs that pass them, without an effect here: --thread-source,
         "Copy a thread, whole or up to a turn; prints the new id.",
         (
             ("clew fork last", "a second thread with the same history"),
-            ("clew fork parser --after-turn TURN", "the history up to and including that turn"),
+            ("clew fork parser --at 3", "the history up to and including the third turn"),
+            ("clew fork parser --before -1 --name retry", "all but the last turn"),
+            ("clew fork 0199a213 --copy", "a file of its own, which Codex 0.142 reads too"),
         ),
+        more=_TURNS,
     ),
     Command(
         "revert",
         "clew.cli.keeping:revert",
         _KEEP,
         "Take a thread back to where a turn began.",
-        (("clew revert parser --before-turn TURN", "what came since stays on disk"),),
+        (
+            ("clew revert parser --before -1", "its last turn; what is taken back stays on disk"),
+            ("clew revert parser --undo", "have it back"),
+        ),
+        more=_TURNS,
     ),
     Command(
         "rename",

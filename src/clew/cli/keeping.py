@@ -26,9 +26,10 @@ async def fork(
     thread: str,
     /,
     *,
-    after_turn: str | None = None,
-    before_turn: str | None = None,
+    at: Annotated[str | None, Parameter(name=("--at", "--after-turn"))] = None,
+    before: Annotated[str | None, Parameter(name=("--before", "--before-turn"))] = None,
     name: str | None = None,
+    copy: Annotated[bool, _Switch] = False,
     json: Annotated[bool, _Switch] = False,
     options: Options,
 ) -> int:
@@ -38,43 +39,69 @@ async def fork(
     ----------
     thread
         Id, beginning of an id, name, or last.
-    after_turn
+    at
         The history up to and including this turn.
-    before_turn
+    before
         The history up to this turn, without it.
     name
         A name for the new thread.
+    copy
+        A file that needs no other, for old readers, also where a reference would do.
     json
         As JSON.
     """
-    if after_turn is not None and before_turn is not None:
-        raise UsageError("--after-turn and --before-turn exclude each other")
+    if at is not None and before is not None:
+        raise UsageError("--at and --before exclude each other")
     from clew.cli.opening import load_config, open_home
 
     async with open_home(load_config(options), "clew fork") as threads:
-        new = await threads.fork(thread, after_turn=after_turn, before_turn=before_turn)
-        summary = await threads.rename(new, name) if name else await threads.summary(new)
+        new = await threads.fork(thread, after_turn=at, before_turn=before, copy=copy, name=name)
+        summary = await threads.summary(new)
     _tell([summary], f"{new}\n", json=json)
     return 0
 
 
-async def revert(thread: str, /, *, before_turn: str, json: Annotated[bool, _Switch] = False, options: Options) -> int:
+async def revert(
+    thread: str,
+    /,
+    *,
+    before: Annotated[str | None, Parameter(name=("--before", "--before-turn"))] = None,
+    undo: Annotated[bool, _Switch] = False,
+    json: Annotated[bool, _Switch] = False,
+    options: Options,
+) -> int:
     """Take a thread back to an earlier turn.
 
     Parameters
     ----------
     thread
         Id, beginning of an id, name, or last.
-    before_turn
+    before
         The first turn that is taken back.
+    undo
+        Undo the last revert; what was done since is taken back instead.
     json
         As JSON.
     """
+    if (before is None) != undo:
+        raise UsageError("--before TURN or --undo is needed", "For example: clew revert parser --before -1")
     from clew.cli.opening import load_config, open_home
 
     async with open_home(load_config(options), "clew revert") as threads:
-        summary = await threads.revert(thread, before_turn)
-    _tell([summary], f"{summary.id} is back where turn {before_turn} began\n", json=json)
+        done = await (threads.restore(thread) if before is None else threads.revert(thread, before))
+    summary, turns = done.thread, f"{done.turns} turn{'' if done.turns == 1 else 's'}"
+    if json:
+        import msgspec
+
+        # What `_tell` prints for one thread, and what became of its turns.
+        terminal.write_json([{**msgspec.to_builtins(summary), "turns_taken_back": done.turns}])
+        return 0
+    if before is None:
+        said = f"{summary.id} goes on where it stood before its last revert"
+        sys.stdout.write(f"{said}, {turns} done since taken back\n" if done.turns else f"{said}\n")
+    else:
+        sys.stdout.write(f"{summary.id} is back where turn {before} began, {turns} taken back\n")
+    sys.stdout.write(f"Have it as it was: clew revert {summary.id} --undo\n")
     return 0
 
 

@@ -119,8 +119,9 @@ def _print(summary: ThreadSummary, views: list[TurnView], *, earlier: bool) -> N
         out.print(Text.assemble((f"{name:<9}", "dim"), terminal.one_line(value)), soft_wrap=True)
     if earlier:
         out.print("\n… earlier turns: --turns 0 shows all of them", style="dim")
-    for view in views:
-        _turn(out, view)
+    for place, view in enumerate(views):
+        # Of a part of the turns it is known how far they are from the end.
+        _turn(out, view, place - len(views) if earlier else place + 1)
     out.print(f"\nGo on with: clew exec resume {summary.id} …", style="dim", soft_wrap=True)
 
 
@@ -141,12 +142,13 @@ def _facts(summary: ThreadSummary) -> Iterator[tuple[str, str]]:
         yield "damage", summary.error
 
 
-def _turn(out: Console, view: TurnView) -> None:
+def _turn(out: Console, view: TurnView, number: int) -> None:
     from rich.rule import Rule
 
     title = " · ".join(
         part
         for part in (
+            f"{number}",
             _moment(view.started_at),
             _duration(view),
             view.status if view.status != "completed" else "",

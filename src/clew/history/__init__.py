@@ -11,7 +11,7 @@ from clew.history.compaction import (
 )
 from clew.history.context import Context, Window, rebuild_forward
 from clew.history.contextual import is_contextual, is_user_boundary
-from clew.history.cuts import Cut, find_cut
+from clew.history.cuts import Cut, find_cut, find_cut_back, find_turn
 from clew.history.metadata import Base, ThreadMeta, read_meta
 from clew.history.rebuilding import rebuild, rebuild_from
 from clew.history.recorded import RecordedSettings
@@ -44,6 +44,8 @@ __all__ = [
     "advance",
     "diff",
     "find_cut",
+    "find_cut_back",
+    "find_turn",
     "is_contextual",
     "is_summary",
     "is_user_boundary",

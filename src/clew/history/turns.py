@@ -38,10 +38,10 @@ class TurnsSlice(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A place between two lines: how many lines of the thread stand before it, and the ordinal and byte offset (in its
-    own file) of the line behind it."""
+    """A place between two lines: how many lines of the thread stand before it (None: nobody counted), and the ordinal
+    and byte offset (in its own file) of the line behind it."""
 
-    lines: int
+    lines: int | None
     ordinal: int | None
     offset: int
 

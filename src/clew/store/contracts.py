@@ -105,19 +105,26 @@ class LogStore(Protocol):
         *,
         after_turn: str | None = None,
         before_turn: str | None = None,
+        copy: bool = False,
         originator: str = "clew",
         version: str = "",
         source: str | None = None,
     ) -> None:
         """Make `new_id` a thread that has the history of `source_id`, up to and including `after_turn`, or up to
-        `before_turn`. By reference where the history mode allows it, else as a copy. The source is not touched.
-        Raises `ThreadNotFound`, `BadRequest` for an unknown turn."""
+        `before_turn`; both name turns as `clew.history.find_turn` has it. By reference where the history mode allows
+        it, else (or with `copy`) as a legacy file that needs no other. The source is not touched. Raises
+        `ThreadNotFound`, `BadRequest` for an unknown turn, `LogDamaged`, `DiskFull`, `SyncFailed`."""
         ...
 
-    async def revert(self, thread_id: str, before_turn: str, owner: Owner) -> None:
-        """Take the thread back to where `before_turn` began. Nothing is removed: a later segment goes on from there.
-        Raises `ThreadNotFound`, `ThreadBusy`, `ThreadArchived`, `BadRequest` for an unknown turn, `Unsupported` for
-        the older history mode."""
+    async def revert(self, thread_id: str, before_turn: str, owner: Owner) -> int:
+        """Take the thread back to where `before_turn` began and give the number of turns that this takes back. Nothing
+        is removed: a later segment goes on from there. Raises `ThreadNotFound`, `ThreadBusy`, `ThreadArchived`,
+        `BadRequest` for an unknown turn, `Unsupported` for the older history mode."""
+        ...
+
+    async def restore(self, thread_id: str, owner: Owner) -> int:
+        """Undo the last revert: the thread goes on where it stood before. Gives the number of turns that were done
+        since and are taken back instead. Raises as `revert`, `BadRequest` for a thread that was never reverted."""
         ...
 
 

@@ -7,7 +7,7 @@ other out; the lock is held for one turn, not for as long as a thread is loaded.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -43,11 +43,12 @@ from clew.rollout import (
     read_thread,
     read_thread_back,
 )
+from clew.rollout.copying import Draft, new_rollout
 from clew.rollout.durable import KnownDurable
 from clew.rollout.leftovers import UNPACKING, remove_dead
 from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
-from clew.store.branch import fork_lines, revert_lines
+from clew.store.branch import Fork, Revert, plan_fork, plan_restore, plan_revert
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
 from clew.store.peer_index import path_in_database
@@ -212,21 +213,35 @@ class LocalStore:
     def holder(self, thread_id: str) -> Owner | None:
         return lock_holder(self._home, self._clew_home, thread_id)
 
-    async def revert(self, thread_id: str, before_turn: str, owner: Owner) -> None:
+    async def revert(self, thread_id: str, before_turn: str, owner: Owner) -> int:
+        def plan(files: ThreadFiles) -> Revert:
+            return plan_revert(self._home, files, before_turn, clock=self._clock)
+
+        return await self._begin_segment(thread_id, owner, plan)
+
+    async def restore(self, thread_id: str, owner: Owner) -> int:
+        def plan(files: ThreadFiles) -> Revert:
+            return plan_restore(self._home, files, clock=self._clock)
+
+        return await self._begin_segment(thread_id, owner, plan)
+
+    async def _begin_segment(self, thread_id: str, owner: Owner, plan: Callable[[ThreadFiles], Revert]) -> int:
         # Leased without appending: nobody may write the segment that is taken back, or begin another one.
         async with self.lease(thread_id, owner) as lease:
             files = await anyio.to_thread.run_sync(self._files, lease.thread_id)
             known = await anyio.to_thread.run_sync(path_in_database, self._home.path, files.thread_id)
             if known is not None:
                 # It follows its database and not the files: both would go on, each with half of the thread.
-                why = "Codex has the thread in its database and would not follow; fork it with --before-turn instead"
+                why = "Codex has the thread in its database and would not follow; fork it with --before instead"
                 raise Unsupported("revert", why)
-            await anyio.to_thread.run_sync(self._settle, files)
-            lines = await anyio.to_thread.run_sync(
-                lambda: revert_lines(self._home, files, before_turn, clock=self._clock)
-            )
+            for number in range(len(files.segments)):
+                # Any of them may be what the new one goes on from.
+                held = ThreadFiles(files.thread_id, files.segments[: number + 1])
+                await anyio.to_thread.run_sync(self._settle, held)
+            planned = await anyio.to_thread.run_sync(plan, files)
             path = self._home.new_path(files.thread_id, self._clock.now(), self._ids.uuid7())
-            await self._write_new(path, lines)
+            await self._write_new(path, planned.lines)
+            return planned.turns
 
     async def fork(
         self,
@@ -235,32 +250,46 @@ class LocalStore:
         *,
         after_turn: str | None = None,
         before_turn: str | None = None,
+        copy: bool = False,
         originator: str = "clew",
         version: str = "",
         source: str | None = None,
     ) -> None:
-        files = await anyio.to_thread.run_sync(self._files, source_id)
-        await anyio.to_thread.run_sync(self._settle, files)
-        try:
-            lines = await anyio.to_thread.run_sync(
-                lambda: fork_lines(
+        def plan() -> Fork:
+            files = self._files(source_id)
+            self._settle(files)
+            try:
+                return plan_fork(
                     self._home,
                     files,
                     new_id,
                     after_turn=after_turn,
                     before_turn=before_turn,
+                    copy=copy,
                     originator=originator,
                     version=version,
                     source=source,
                     clock=self._clock,
                     ids=self._ids,
                 )
-            )
-        except OSError as error:
-            why = f"cannot be read: {error.strerror or error}"
-            raise LogDamaged(files.current.plain_path, 0, why, thread_id=files.thread_id) from error
+            except OSError as error:
+                why = f"cannot be read: {error.strerror or error}"
+                raise LogDamaged(files.current.plain_path, 0, why, thread_id=files.thread_id) from error
+
+        planned = await anyio.to_thread.run_sync(plan)
         # A new id has no other writer, so no lock is needed.
-        await self._write_new(self._home.new_path(new_id, self._clock.now()), lines)
+        path = self._home.new_path(new_id, self._clock.now())
+        if not planned.copied:
+            await self._write_new(path, planned.lines)
+            return
+
+        def write() -> None:
+            def fill(draft: Draft) -> None:
+                planned.fill(self._home, draft)
+
+            new_rollout(self._fs, path, fill, clock=self._clock, fail=self._fail, known=self._known)
+
+        await anyio.to_thread.run_sync(write)
 
     async def _write_new(self, path: Path, lines: Sequence[Line]) -> None:
         writer = LogWriter(self._fs, path, self._clock, self._fail, known=self._known)
