@@ -127,6 +127,9 @@ class Program:
     def scan(self, folder: Path, *, stats: bool = True) -> Sequence[Entry]:
         return self._alive().scan(folder, stats=stats)
 
+    def names(self, folder: Path) -> tuple[list[str], list[str]]:
+        return self._alive().names(folder)
+
     def make_folder(self, folder: Path) -> None:
         self._alive().make_folder(folder)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from clew.history.contextual import is_contextual
 from clew.history.payload import object_from, text
 from clew.history.turn_drafts import STARTS
 from clew.rollout.envelope import Record, Skipped, payload_kind
@@ -14,10 +15,16 @@ from clew.rollout.envelope import Record, Skipped, payload_kind
 __all__ = ["LastTurn", "not_of_last_turn", "read_last_turn", "stamp_milliseconds"]
 
 _HEAD = rb'\{"timestamp":"[^"\\]*",(?:"ordinal":\d+,)?"type":"'
-_KINDS = rb"(?:task_started|turn_started|user_message|thread_settings_applied)"
+_KINDS = rb"(?:task_started|turn_started|user_message|item_completed|thread_settings_applied)"
+_MESSAGE = rb'message",(?:"id":"[^"\\]*",)?"role":"user"'
 
 not_of_last_turn = re.compile(
-    _HEAD + rb'(?:(?!event_msg"|turn_context")\w+"|event_msg","payload":\{"type":"(?!' + _KINDS + rb'")\w+")'
+    _HEAD
+    + rb'(?:(?!event_msg"|turn_context"|response_item")\w+"|event_msg","payload":\{"type":"(?!'
+    + _KINDS
+    + rb'")\w+"|response_item","payload":\{"type":"(?!'
+    + _MESSAGE
+    + rb')\w+")'
 ).match
 """Tells lines that `LastTurn` learns nothing from, by their bytes."""
 
@@ -25,21 +32,22 @@ not_of_last_turn = re.compile(
 class LastTurn:
     """Told the lines of ONE file, oldest first, as they come.
 
-    `began` is the time of the line that began the last turn, `said` of the last user message, `recency` what counts:
-    the first where the log marks its turns, else the second; in milliseconds since 1970. `model` is the last recorded
-    one.
+    `began` is the time of the line that began the last turn, `said` of the last event that tells what a user said,
+    `asked` of the last such item; `recency` is the first of them that there is: not every era marks its turns. In
+    milliseconds since 1970. `model` is the last recorded one.
     """
 
-    __slots__ = ("began", "model", "said")
+    __slots__ = ("asked", "began", "model", "said")
 
-    def __init__(self, began: int | None = None, said: int | None = None, model: str | None = None) -> None:
-        self.began = began
-        self.said = said
-        self.model = model
+    def __init__(self) -> None:
+        self.began: int | None = None
+        self.said: int | None = None
+        self.asked: int | None = None
+        self.model: str | None = None
 
     @property
     def recency(self) -> int | None:
-        return self.began if self.began is not None else self.said
+        return next((moment for moment in (self.began, self.said, self.asked) if moment is not None), None)
 
     def read(self, record: Record) -> None:
         if record.type == "turn_context":
@@ -48,11 +56,15 @@ class LastTurn:
             kind = payload_kind(record.payload)
             if kind in STARTS:
                 self.began = stamp_milliseconds(record.timestamp) or self.began
-            elif kind == "user_message":
+            elif kind == "user_message" or (kind == "item_completed" and b'"UserMessage"' in bytes(record.payload)):
                 self.said = stamp_milliseconds(record.timestamp) or self.said
             elif kind == "thread_settings_applied":
                 settings = (object_from(record.payload) or {}).get("thread_settings")
                 self.model = _model(settings) or self.model
+        elif record.type == "response_item" and b'"user"' in bytes(record.payload):
+            item = object_from(record.payload) or {}
+            if item.get("type") == "message" and item.get("role") == "user" and not is_contextual(item):
+                self.asked = stamp_milliseconds(record.timestamp) or self.asked
 
 
 def read_last_turn(back: Iterable[Record | Skipped]) -> LastTurn:
@@ -63,11 +75,9 @@ def read_last_turn(back: Iterable[Record | Skipped]) -> LastTurn:
             continue
         one = LastTurn()
         one.read(record)
-        found = LastTurn(
-            found.began if found.began is not None else one.began,
-            found.said if found.said is not None else one.said,
-            found.model or one.model,
-        )
+        for name in LastTurn.__slots__:
+            if getattr(found, name) is None:
+                setattr(found, name, getattr(one, name))
         if found.began is not None and found.model is not None:
             break
     return found

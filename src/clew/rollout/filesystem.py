@@ -43,12 +43,13 @@ class FileStat(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One name in a folder. Symbolic links and special files are never listed. Without `stats`, size and time are 0."""
+    """One name in a folder. Symbolic links and special files are never listed. Without `stats`, the numbers are 0."""
 
     name: str
     is_dir: bool
     size: int = 0
     mtime_ns: int = 0
+    inode: int = 0
 
 
 class File(Protocol):
@@ -105,6 +106,11 @@ class FileSystem(Protocol):
 
     def scan(self, folder: Path, *, stats: bool = True) -> Sequence[Entry]:
         """The names in a folder, in no order. Names that vanish meanwhile are left out."""
+        ...
+
+    def names(self, folder: Path) -> tuple[list[str], list[str]]:
+        """The names of the files and of the folders in a folder, in no order: as `scan` without stats, at half of its
+        cost for folders of thousands."""
         ...
 
     def make_folder(self, folder: Path) -> None:
@@ -244,8 +250,19 @@ class RealFileSystem:
                         continue
                     with contextlib.suppress(FileNotFoundError):
                         status = name.stat(follow_symlinks=False)
-                        found.append(Entry(name.name, False, status.st_size, status.st_mtime_ns))
+                        found.append(Entry(name.name, False, status.st_size, status.st_mtime_ns, status.st_ino))
         return found
+
+    def names(self, folder: Path) -> tuple[list[str], list[str]]:
+        files: list[str] = []
+        folders: list[str] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+        return files, folders
 
     def make_folder(self, folder: Path) -> None:
         missing: list[Path] = []

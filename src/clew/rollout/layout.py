@@ -147,7 +147,7 @@ class Home:
         for file in self.files():
             groups.setdefault(file.thread_id, []).append(file)
         for thread_id, files in groups.items():
-            yield self._thread(thread_id, files)
+            yield self.thread_of(thread_id, files)
 
     # -- one of them --------------------------------------------------------------------------------------------------
 
@@ -161,7 +161,7 @@ class Home:
         if wanted is None:
             return None
         found = self._matching(wanted, lambda name: name.thread_id == wanted, whole=True)
-        return self._thread(wanted, [self._measured(file) for file in found]) if found else None
+        return self.thread_of(wanted, [self._measured(file) for file in found]) if found else None
 
     def find_segment(self, rollout_id: str) -> RolloutFile | None:
         """The file whose name ends in this id: what a fork's or a later segment's `history_base` names."""
@@ -257,7 +257,8 @@ class Home:
             return file
         return replace(file, size=status.size, mtime_ns=status.mtime_ns)
 
-    def _thread(self, thread_id: str, files: Sequence[RolloutFile]) -> ThreadFiles:
+    def thread_of(self, thread_id: str, files: Sequence[RolloutFile]) -> ThreadFiles:
+        """The thread that these measured files, one at least, make up; it does not matter in which order they come."""
         places: dict[str, list[RolloutFile]] = {}
         for file in files:
             places.setdefault(file.name.segment_id or "", []).append(file)

@@ -5,22 +5,16 @@ The disk decides what exists. A thread that is damaged is listed with its error.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import errno
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
 
-import msgspec
-
-from clew.clock import Clock, utc_stamp
+from clew.clock import Clock
 from clew.errors import AmbiguousName, BadRequest, ClewError, Owner, SearchStopped, ThreadNotFound
 from clew.history.contextual import is_contextual
 from clew.history.payload import object_from, part_texts
-from clew.history.summary import summarise_head
 from clew.rollout import (
     FailPoints,
     FileSystem,
@@ -31,13 +25,15 @@ from clew.rollout import (
     ThreadFiles,
     WriterLock,
     canonical_id,
-    read_head,
     read_saved_sessions,
     read_thread,
 )
+from clew.store.filters import Filter
 from clew.store.kin import descendants_on_disk, heirs_on_disk
+from clew.store.order import Order, Place
 from clew.store.queries import (
     ListQuery,
+    Marks,
     Page,
     SearchHit,
     SearchPage,
@@ -47,26 +43,44 @@ from clew.store.queries import (
     ThreadSummary,
 )
 from clew.store.refusals import refusal
+from clew.store.summaries import marked, summarise_files
+from clew.store.walks import threads_in_order
 
-__all__ = ["HomeCatalog"]
+__all__ = ["HomeCatalog", "MarksSource"]
 
 _SHORTEST_PREFIX = 8
 _BEFORE, _AFTER = 48, 96
 """Characters of a snippet before and after what was found."""
 
-_Key = tuple[str, str]
+
+class MarksSource(Protocol):
+    """Where marks are kept; `clew.store.shelf` is one."""
+
+    def marks(self) -> Mapping[str, Marks]:
+        """The threads that have any."""
+        ...
 
 
 class HomeCatalog:
     """The threads of one home, read from its files at every call."""
 
-    def __init__(self, home: Home, clew_home: Path, *, owner: Owner, clock: Clock, fail: FailPoints) -> None:
+    def __init__(
+        self,
+        home: Home,
+        clew_home: Path,
+        *,
+        owner: Owner,
+        clock: Clock,
+        fail: FailPoints,
+        shelf: MarksSource | None = None,
+    ) -> None:
         self._home = home
         self._clew_home = clew_home
         self._owner = owner
         self._clock = clock
         self._fail = fail
         self._names = NameIndex(home)
+        self._shelf = shelf
 
     # -- one of them
 
@@ -123,29 +137,47 @@ class HomeCatalog:
     # -- many of them
 
     def list(self, query: ListQuery) -> Page:
-        """A page. Reads the names in the folders, and the heads of the files that come into the page."""
-        if not 1 <= query.limit <= 1000:
-            raise BadRequest("limit", "give a number from 1 to 1000")
-        after = _read_cursor(query.cursor)
-        names = self._names.names()
-        key = _updated_key if query.sort == "updated" else _created_key
-        threads = sorted(self._home.threads(), key=key, reverse=not query.ascending)
+        """A page. Orders by what names and sizes tell cost the names in the folders and the beginnings and ends of the
+        files that come into the page; the others read all threads."""
+        wanted, order = Filter(query), Order(query)
+        names, marks = self._names.names(), self._marks()
+        descendants = self._descendants(wanted.ancestor)
         found: list[ThreadSummary] = []
-        last: _Key | None = None
-        for files in threads:
-            place = key(files)
-            if after is not None and not (place > after if query.ascending else place < after):
-                continue
-            if query.archived is not None and files.archived != query.archived:
-                continue
+        last: Place | None = None
+        for place, files, known in self._in_order(order, query.archived, names):
             if len(found) == query.limit:
                 # There is one more that may fit: the next page will tell.
-                return Page(threads=tuple(found), next_cursor=_cursor(last))
-            summary = self._summary(files, names.get(files.thread_id))
-            if _fits(summary, query):
+                assert last is not None
+                return Page(threads=tuple(found), next_cursor=order.cursor(last))
+            summary = known or summarise_files(self._home, files, names.get(files.thread_id))
+            summary = marked(summary, marks.get(files.thread_id))
+            if wanted.fits(summary, descendants):
                 found.append(summary)
                 last = place
         return Page(threads=tuple(found))
+
+    def _in_order(
+        self, order: Order, archived: bool | None, names: Mapping[str, str]
+    ) -> Iterator[tuple[Place, ThreadFiles, ThreadSummary | None]]:
+        if order.sort not in ("recency", "name"):
+            for place, files in threads_in_order(self._home, order, archived=archived):
+                yield place, files, None
+            return
+        found: list[tuple[Place, ThreadFiles, ThreadSummary]] = []
+        for files in self._home.threads():
+            if archived in (None, files.archived):
+                summary = summarise_files(self._home, files, names.get(files.thread_id))
+                place = order.place(files, summary)
+                if not order.passed(place):
+                    found.append((place, files, summary))
+        found.sort(key=lambda one: one[0], reverse=not order.ascending)
+        yield from found
+
+    def _descendants(self, ancestor: str | None) -> frozenset[str]:
+        return frozenset() if ancestor is None else frozenset(self.descendants(ancestor))
+
+    def _marks(self) -> Mapping[str, Marks]:
+        return {} if self._shelf is None else self._shelf.marks()
 
     def search(
         self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
@@ -154,6 +186,8 @@ class HomeCatalog:
         wanted = query.text.strip().casefold()
         if not wanted:
             raise BadRequest("text", "nothing to search for")
+        within = Filter(query.within)
+        descendants = self._descendants(within.ancestor)
         names = self._names.names()
         hits: list[SearchHit] = []
         for files in sorted(self._home.threads(), key=_updated_key, reverse=True):
@@ -166,7 +200,7 @@ class HomeCatalog:
             if found is None:
                 continue
             summary = self._summary(files, name)
-            if not _fits(summary, query.within):
+            if not within.fits(summary, descendants):
                 continue
             hits.append(SearchHit(thread=summary, where=found[0], snippet=found[1]))
             if len(hits) == query.limit:
@@ -186,38 +220,7 @@ class HomeCatalog:
         return None
 
     def _summary(self, files: ThreadFiles, name: str | None) -> ThreadSummary:
-        current = files.current
-        # The name tells the same moment as the metadata, to the second, also when they cannot be read.
-        basics: dict[str, Any] = {
-            "id": files.thread_id,
-            "path": str(current.plain_path),
-            "archived": files.archived,
-            "created_at": _created_at(files),
-            "updated_at": utc_stamp(current.mtime_ns / 1_000_000_000),
-            "size": current.size,
-            "name": name,
-        }
-        try:
-            told = summarise_head(read_head(self._home, current), self._beginning(files))
-        except (ClewError, OSError) as error:
-            return ThreadSummary(**basics, error=str(error))
-        meta = told.meta
-        return ThreadSummary(
-            **basics,
-            preview=told.preview,
-            cwd=told.cwd,
-            source=meta.source,
-            provider=meta.provider,
-            model=told.model,
-            cli_version=meta.cli_version,
-            branch=meta.branch,
-            history_mode=meta.history_mode,
-            parent_id=meta.parent_id,
-            forked_from=meta.forked_from,
-        )
-
-    def _beginning(self, files: ThreadFiles) -> Iterator[Record]:
-        return (record for record in read_thread(self._home, files) if isinstance(record, Record))
+        return marked(summarise_files(self._home, files, name), self._marks().get(files.thread_id))
 
     # -- who hangs together with whom
 
@@ -304,63 +307,8 @@ def _same(fs: FileSystem, one: Path, other: Path) -> bool:
 _Where = Literal["title", "user", "agent"]
 
 
-def _updated_key(files: ThreadFiles) -> _Key:
-    return f"{files.current.mtime_ns:020d}", files.thread_id
-
-
-def _created_key(files: ThreadFiles) -> _Key:
-    return files.segments[0].name.stamp, files.thread_id
-
-
-def _created_at(files: ThreadFiles) -> str:
-    when = files.segments[0].name.time
-    if when is None:
-        return utc_stamp(files.current.mtime_ns / 1_000_000_000)
-    return utc_stamp(when.timestamp())
-
-
-def _cursor(place: _Key | None) -> str | None:
-    if place is None:
-        return None
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
-
-
-def _read_cursor(cursor: str | None) -> _Key | None:
-    if cursor is None:
-        return None
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[str, str])
-    except (ValueError, msgspec.DecodeError) as error:
-        raise BadRequest("cursor", "this is no cursor of an earlier page") from error
-
-
-def _fits(summary: ThreadSummary, query: ListQuery) -> bool:
-    if query.cwd is not None and not _below(summary.cwd, query.cwd):
-        return False
-    if query.sources and summary.source not in query.sources:
-        return False
-    if query.since is not None and _moment(summary.updated_at) < _moment(query.since):
-        return False
-    if query.until is not None and _moment(summary.updated_at) > _moment(query.until):
-        return False
-    if query.text is not None:
-        wanted = query.text.casefold()
-        return wanted in (summary.name or "").casefold() or wanted in (summary.preview or "").casefold()
-    return True
-
-
-def _below(cwd: str | None, folder: str) -> bool:
-    if cwd is None:
-        return False
-    return PurePosixPath(os.path.normpath(cwd)).is_relative_to(os.path.normpath(folder))
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadRequest("since/until", f"{text!r} is no RFC 3339 time") from error
-    return moment if moment.tzinfo is not None else moment.astimezone()
+def _updated_key(files: ThreadFiles) -> tuple[int, str]:
+    return files.current.mtime_ns, files.thread_id
 
 
 def _found_in(where: _Where, text: str, wanted: str) -> tuple[_Where, str] | None:

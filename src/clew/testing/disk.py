@@ -274,8 +274,13 @@ class MemoryFileSystem:
                 if isinstance(node, Folder):
                     found.append(Entry(name, True))
                 else:
-                    found.append(Entry(name, False, len(node.cache), node.mtime_ns) if stats else Entry(name, False))
+                    entry = Entry(name, False, len(node.cache), node.mtime_ns, node.number)
+                    found.append(entry if stats else Entry(name, False))
             return found
+
+    def names(self, folder: Path) -> tuple[list[str], list[str]]:
+        found = self.scan(folder, stats=False)
+        return [entry.name for entry in found if not entry.is_dir], [entry.name for entry in found if entry.is_dir]
 
     def make_folder(self, folder: Path) -> None:
         with self._disk.lock:

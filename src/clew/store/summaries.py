@@ -1,0 +1,91 @@
+"""What a list says about a thread, read from its files: their first lines, and the last ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from clew.errors import ClewError
+from clew.history.last_turn import LastTurn, not_of_last_turn, read_last_turn
+from clew.history.summary import summarise_head
+from clew.rollout import Home, Link, Record, RolloutFile, ThreadFiles, read_head, read_thread
+from clew.rollout.chain import link_lines
+from clew.store.order import milliseconds_stamp
+from clew.store.queries import Marks, ThreadSummary
+
+__all__ = ["basics", "marked", "summarise_files"]
+
+
+def summarise_files(home: Home, files: ThreadFiles, name: str | None = None) -> ThreadSummary:
+    """A thread as its files are now. Never raises: what cannot be read is told by `error`."""
+    known = basics(files, name)
+    try:
+        told = summarise_head(read_head(home, files.current), _beginning(home, files))
+    except (ClewError, OSError) as error:
+        return ThreadSummary(**known, recency_at=known["created_at"], error=str(error))
+    last = _last_turn(home, files.current)
+    recency = last.recency
+    for earlier in reversed(files.segments[:-1]):
+        if recency is not None:
+            break
+        # Taking a thread back begins a file, but no turn.
+        recency = _last_turn(home, earlier).recency
+    meta = told.meta
+    return ThreadSummary(
+        **known,
+        recency_at=known["created_at"] if recency is None else milliseconds_stamp(recency),
+        preview=told.preview,
+        cwd=told.cwd,
+        source=meta.source,
+        provider=meta.provider,
+        model=last.model or told.model,
+        cli_version=meta.cli_version,
+        branch=meta.branch,
+        repository=meta.repository,
+        history_mode=meta.history_mode,
+        parent_id=meta.parent_id,
+        forked_from=meta.forked_from,
+    )
+
+
+def basics(files: ThreadFiles, name: str | None) -> dict[str, Any]:
+    """What names and sizes of the files tell, whatever is in them."""
+    current = files.current
+    return {
+        "id": files.thread_id,
+        "path": str(current.plain_path),
+        "archived": files.archived,
+        "created_at": _created_at(files),
+        "updated_at": milliseconds_stamp(current.mtime_ns // 1_000_000),
+        "size": current.size,
+        "name": name,
+    }
+
+
+def marked(summary: ThreadSummary, marks: Marks | None) -> ThreadSummary:
+    """The summary with what people put on the thread."""
+    if marks is None:
+        return summary
+    return msgspec.structs.replace(
+        summary, tags=tuple(sorted(marks.tags)), pinned=marks.pinned, note=marks.note, saved_as=marks.names
+    )
+
+
+def _created_at(files: ThreadFiles) -> str:
+    # The name tells the same moment as the metadata, to the second, also when they cannot be read.
+    when = files.segments[0].name.time
+    try:
+        seconds = None if when is None else int(when.timestamp())
+    except (ValueError, OverflowError, OSError):
+        seconds = None  # a year that the machine's calendar does not have
+    return milliseconds_stamp(files.current.mtime_ns // 1_000_000 if seconds is None else seconds * 1000)
+
+
+def _beginning(home: Home, files: ThreadFiles) -> Iterator[Record]:
+    return (record for record in read_thread(home, files) if isinstance(record, Record))
+
+
+def _last_turn(home: Home, file: RolloutFile) -> LastTurn:
+    return read_last_turn(link_lines(home, Link(file), back=True, passes=not_of_last_turn))
