@@ -34,7 +34,12 @@ def under_test(home: Home, clew_home: Path, closed: ExitStack) -> StoreUnderTest
         thread.write(home, archived=archived, compressed=compressed)
 
     return StoreUnderTest(
-        logs=store, catalog=store.catalog, seed=seed, again=lambda: under_test(home, clew_home, closed), home=home
+        logs=store,
+        catalog=store.catalog,
+        seed=seed,
+        again=lambda: under_test(home, clew_home, closed),
+        home=home,
+        shelf=store.shelf,
     )
 
 

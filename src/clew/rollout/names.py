@@ -12,6 +12,7 @@ __all__ = ["RolloutName", "canonical_id", "id_milliseconds"]
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 # The stamp is whatever stands before the UUID: names of other hands still carry the id.
 _NAME = re.compile(rf"rollout-(?P<stamp>.*)-(?P<thread>{_UUID})(?:_(?P<segment>{_UUID}))?\.jsonl(?P<zst>\.zst)?")
+_CANONICAL = re.compile(_UUID.replace("A-F", "")).fullmatch
 _FORMAT = "%Y-%m-%dT%H-%M-%S"
 
 
@@ -54,6 +55,8 @@ class RolloutName:
 def canonical_id(text: str) -> str | None:
     """The lower-case 36-character form of a UUID in any usual spelling (upper case, `urn:uuid:`, braces, without
     hyphens); None for everything else."""
+    if _CANONICAL(text):
+        return text
     try:
         return str(uuid.UUID(text.strip()))
     except ValueError:

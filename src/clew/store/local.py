@@ -53,6 +53,7 @@ from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
 from clew.store.peer_index import path_in_database
 from clew.store.refusals import refusal
+from clew.store.shelf import Shelf
 
 __all__ = ["LocalStore"]
 
@@ -90,8 +91,8 @@ def _give_back(lock: WriterLock, folder: Path) -> None:
 
 
 class LocalStore:
-    """The logs and the catalog of one Codex home. `clew_home` holds what the logs have no room for; `owner` is this
-    process, as others see it while it moves files."""
+    """Logs, catalog and shelf of one Codex home. `clew_home` holds what the logs have no room for; `owner` is
+    this process, as others see it while it moves files."""
 
     def __init__(
         self,
@@ -112,7 +113,8 @@ class LocalStore:
         self._fail = fail or FailPoints()
         self._committer = GroupCommitter()
         self._known = KnownDurable()
-        self.catalog = HomeCatalog(self._home, clew_home, owner=owner, clock=clock, fail=self._fail)
+        self.shelf = Shelf(fs, clew_home, clock=clock, by=owner.program, fail=self._fail)
+        self.catalog = HomeCatalog(self._home, clew_home, owner=owner, clock=clock, fail=self._fail, shelf=self.shelf)
 
     def close(self) -> None:
         """Finish what was handed to the writing thread and end it."""

@@ -26,7 +26,8 @@ _STAMP, _ID = slice(8, 27), slice(28, 64)
 class _Folder(NamedTuple):
     path: Path
     archived: bool
-    names: Sequence[str]
+    usual: list[str]
+    others: list[str]
 
 
 def threads_in_order(home: Home, order: Order, *, archived: bool | None = None) -> Iterator[tuple[Place, ThreadFiles]]:
@@ -60,7 +61,13 @@ def _folders(home: Home, folder: Path, *, archived: bool, depth: int = 0) -> Ite
     except OSError:
         return
     if files:
-        yield _Folder(folder, archived, files)
+        usual = [name for name in files if len(name) == _PLAIN]
+        others: list[str] = []
+        if len(usual) < len(files):
+            packed = [name for name in files if len(name) == _PACKED and name.endswith(".zst")]
+            others = [name for name in files if len(name) not in (_PLAIN, _PACKED) or not _usual(name)]
+            usual += packed
+        yield _Folder(folder, archived, usual, others)
     if depth < DEEPEST:
         for name in folders:
             yield from _folders(home, folder / name, archived=archived, depth=depth + 1)
@@ -71,12 +78,13 @@ def _usual(name: str) -> bool:
 
 
 def _odd_threads(folders: Sequence[_Folder]) -> tuple[frozenset[str], dict[str, list[Path]]]:
-    """The threads that have several files or a name that is not the usual one, and all files of each."""
-    ids = [name[_ID] for folder in folders for name in folder.names if _usual(name)]
+    """The ids, as names spell them, of threads that have several files or a name that is not the usual one; and all
+    files of each such thread."""
+    ids = [name[28:64] for folder in folders for name in folder.usual]
     special: set[str] = set()
     for folder in folders:
-        for name in folder.names:
-            if not _usual(name) and (parsed := RolloutName.parse(name)) is not None:
+        for name in folder.others:
+            if (parsed := RolloutName.parse(name)) is not None:
                 special.add(parsed.thread_id)
     whole = "".join(ids)
     lower = ids if whole == whole.lower() else [thread_id.lower() for thread_id in ids]
@@ -88,12 +96,12 @@ def _odd_threads(folders: Sequence[_Folder]) -> tuple[frozenset[str], dict[str, 
         return frozenset(), {}
     found: dict[str, list[Path]] = {thread_id: [] for thread_id in special}
     for folder in folders:
-        for name in folder.names:
-            if _usual(name) and name[_ID].lower() not in special:
-                continue
+        chosen = [name for name in folder.usual if name[_ID].lower() in special]
+        for name in (*chosen, *folder.others):
             if (parsed := RolloutName.parse(name)) is not None:
                 found[parsed.thread_id].append(folder.path / name)
-    return frozenset(special), found
+    spelt = (thread_id for thread_id in ids if lower is not ids and thread_id.lower() in special)
+    return frozenset(special).union(spelt), found
 
 
 def _by_name(
@@ -101,11 +109,7 @@ def _by_name(
 ) -> Iterator[tuple[Place, ThreadFiles]]:
     """The usual threads by their names. A folder is sorted when it is its turn."""
     first = min if order.ascending else max
-    waiting: list[_Queue] = []
-    for folder in folders:
-        names = [name for name in folder.names if _usual(name)]
-        if names:
-            waiting.append(_Queue(first(names), names, folder, order.ascending))
+    waiting = [_Queue(first(folder.usual), folder, order.ascending) for folder in folders if folder.usual]
     heapq.heapify(waiting)
     while waiting:
         queue = waiting[0]
@@ -125,9 +129,9 @@ def _by_name(
 class _Queue:
     """The names of one folder, first one first."""
 
-    def __init__(self, first: str, names: list[str], folder: _Folder, ascending: bool) -> None:
+    def __init__(self, first: str, folder: _Folder, ascending: bool) -> None:
         self.first = first
-        self.names = names
+        self.names = folder.usual
         self.folder = folder
         self._ascending = ascending
         self._sorted = False

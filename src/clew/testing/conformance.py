@@ -2,7 +2,7 @@
 
     @pytest.mark.parametrize("check", CHECKS, ids=check_name)
     async def test_my_store_conforms(check, my_store): ...
-        await check(StoreUnderTest(logs=..., catalog=..., seed=..., again=...))
+        await check(StoreUnderTest(logs=..., catalog=..., seed=..., again=..., shelf=...))
 
 Every check is an async function that takes an empty store and raises `AssertionError` where the store is at fault.
 `FILE_CHECKS` hold for stores that keep Codex' files in a home.
@@ -10,7 +10,7 @@ Every check is an async function that takes an empty store and raises `Assertion
 
 from __future__ import annotations
 
-from clew.testing import catalog_checks, log_checks
+from clew.testing import catalog_checks, list_checks, log_checks
 from clew.testing.store_bench import Check, Seed, StoreUnderTest, check_name
 
 __all__ = ["CHECKS", "FILE_CHECKS", "Check", "Seed", "StoreUnderTest", "check_name"]
@@ -49,6 +49,15 @@ CHECKS: tuple[Check, ...] = (
     catalog_checks.a_summary_tells_what_the_thread_says,
     catalog_checks.a_list_is_filtered,
     catalog_checks.pages_are_whole_and_without_doubles_while_threads_appear,
+    list_checks.a_list_tells_providers_models_and_repositories,
+    list_checks.a_list_knows_who_spawned_whom,
+    list_checks.a_list_shows_what_was_put_on_threads,
+    list_checks.a_title_is_the_name_before_what_was_said,
+    list_checks.a_list_has_every_order,
+    list_checks.a_name_moves_no_thread_but_in_the_order_of_names,
+    list_checks.a_page_goes_on_where_the_last_one_ended,
+    list_checks.a_cursor_belongs_to_its_order,
+    list_checks.a_thread_taken_back_keeps_its_beginning,
     catalog_checks.a_search_finds_what_was_said,
     catalog_checks.what_cannot_be_read_is_listed_with_its_error,
 )

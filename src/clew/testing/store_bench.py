@@ -19,6 +19,7 @@ from clew.ids import SystemIds
 from clew.rollout.envelope import Line, Record, Skipped
 from clew.rollout.layout import Home
 from clew.store.contracts import Catalog, LogStore, ThreadSummary
+from clew.store.shelf import Shelf
 from clew.testing.builders import BEGINNING, Era, ThreadBuilder
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "recorded",
     "records",
     "said",
+    "shelf_of",
     "texts",
     "told",
     "turn_ids",
@@ -59,13 +61,14 @@ class Seed(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class StoreUnderTest:
     """An empty store. `seed` puts recorded threads into it, `again` opens the same one as another program would;
-    `home` is where its files are, if it has any."""
+    `home` is where its files are, if it has any; `shelf` where marks on its threads are kept."""
 
     logs: LogStore
     catalog: Catalog
     seed: Seed
     again: Callable[[], StoreUnderTest]
     home: Home | None = None
+    shelf: Shelf | None = None
 
 
 Check = Callable[[StoreUnderTest], Awaitable[None]]
@@ -175,3 +178,8 @@ def opened(home: Home, path: Any) -> Generator[bytes]:
 def home_of(store: StoreUnderTest) -> Home:
     assert store.home is not None, "this check is for stores that keep files"
     return store.home
+
+
+def shelf_of(store: StoreUnderTest) -> Shelf:
+    assert store.shelf is not None, "a store under test comes with its shelf"
+    return store.shelf
