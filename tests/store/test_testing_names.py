@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import clew.testing
-from clew.testing import catalog_checks, conformance, log_checks
+from clew.testing import catalog_checks, conformance, list_checks, log_checks
 
 
 def test_every_public_name_is_there() -> None:
@@ -28,4 +28,4 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 def test_no_check_is_forgotten() -> None:
     listed = [check.__name__ for check in (*conformance.CHECKS, *conformance.FILE_CHECKS)]  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownVariableType] - functions
-    assert sorted(listed) == sorted([*catalog_checks.__all__, *log_checks.__all__])
+    assert sorted(listed) == sorted([*catalog_checks.__all__, *list_checks.__all__, *log_checks.__all__])
