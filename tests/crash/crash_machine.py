@@ -6,8 +6,10 @@ import errno
 from collections import Counter
 from typing import Any, ClassVar
 
+import crash_strangers as strangers
 from crash_model import Expected
-from crash_world import Trouble, World
+from crash_story import Trouble
+from crash_world import World
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
@@ -107,6 +109,14 @@ class CrashMachine(RuleBasedStateMachine):
 
     @precondition(_any)
     @rule(side=sides, choice=choices, trouble=troubles)
+    def flush(self, side: int, choice: int, trouble: Trouble) -> None:
+        """Make what was only written durable, without anything new."""
+        thread = self._held(side, choice)
+        if thread is not None:
+            self.world.append(self._program(side), thread, 0, durable=True, trouble=trouble)
+
+    @precondition(_any)
+    @rule(side=sides, choice=choices, trouble=troubles)
     def end(self, side: int, choice: int, trouble: Trouble) -> None:
         thread = self._held(side, choice)
         if thread is not None:
@@ -116,6 +126,11 @@ class CrashMachine(RuleBasedStateMachine):
     @rule(side=sides, choice=choices, trouble=troubles)
     def fork(self, side: int, choice: int, trouble: Trouble) -> None:
         self.world.fork(self._program(side), self._thread(choice), trouble)
+
+    @precondition(_any)
+    @rule(side=sides, choice=choices, where=choices, trouble=troubles)
+    def revert(self, side: int, choice: int, where: int, trouble: Trouble) -> None:
+        self.world.revert(self._program(side), self._thread(choice), where, trouble)
 
     @precondition(_any)
     @rule(side=sides, choice=choices, away=st.booleans(), trouble=troubles)
@@ -133,6 +148,11 @@ class CrashMachine(RuleBasedStateMachine):
         self.world.pack(self._program(side), self._thread(choice), trouble)
 
     @precondition(_any)
+    @rule(side=sides, choice=choices, trouble=troubles)
+    def unpack(self, side: int, choice: int, trouble: Trouble) -> None:
+        self.world.unpack(self._program(side), self._thread(choice), trouble)
+
+    @precondition(_any)
     @rule(side=sides, power=st.booleans(), seed=_seeds)
     def stop(self, side: int, power: bool, seed: int | None) -> None:
         if power:
@@ -144,25 +164,25 @@ class CrashMachine(RuleBasedStateMachine):
     @precondition(_any)
     @rule(choice=choices, torn=st.booleans())
     def foreign_append(self, choice: int, torn: bool) -> None:
-        self.world.foreign_append(self._thread(choice), torn=torn)
+        strangers.append(self.world, self._thread(choice), torn=torn)
 
     @precondition(_any)
     @rule(choice=choices, where=choices)
     def foreign_revert(self, choice: int, where: int) -> None:
-        self.world.foreign_revert(self._thread(choice), where)
+        strangers.revert(self.world, self._thread(choice), where)
 
     @precondition(_any)
     @rule(choice=choices)
     def foreign_compress(self, choice: int) -> None:
-        self.world.foreign_compress(self._thread(choice))
+        strangers.compress(self.world, self._thread(choice))
 
     @precondition(_any)
     @rule(choice=choices, what=st.integers(0, 3), where=choices)
     def foreign_meddling(self, choice: int, what: int, where: int) -> None:
         thread = self._thread(choice)
         if what == 0:
-            self.world.foreign_cut(thread, where)
+            strangers.cut(self.world, thread, where)
         elif what == 1:
-            self.world.foreign_move(thread)
+            strangers.move(self.world, thread)
         elif what == 2:
-            self.world.foreign_replace(thread)
+            strangers.replace(self.world, thread)

@@ -116,8 +116,9 @@ class Expected:
 
 
 def number_of(line: Record) -> int | None:
-    """The number that a line of these tests carries."""
+    """The number that a line of these tests carries; a fork may close the turn it was cut in with one that has none."""
     if line.type != "response_item":
         return None
     payload: Any = msgspec.json.decode(line.payload)
-    return int(payload["content"][0]["text"].split()[0])
+    first = payload["content"][0]["text"].split()[0]
+    return int(first) if first.isdecimal() else None

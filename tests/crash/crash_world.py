@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import zstandard
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from crash_model import Broken, Entry, Expected, number_of
+from crash_story import Outcome, StoryClock, StoryIds, Trouble, as_told, meta_of, said, threaded, turn_begins, turn_of
 
-from clew.clock import utc_stamp
 from clew.errors import (
     ClewError,
     DiskFull,
@@ -29,64 +26,19 @@ from clew.errors import (
     ThreadArchived,
     ThreadBusy,
     ThreadNotFound,
+    Unsupported,
 )
-from clew.ids import uuid7_at
-from clew.rollout import Home, Line, Record, Skipped, encode_line, open_source, scan_forward
+from clew.rollout import Home, Record, Skipped, open_source, scan_forward
 from clew.store import LocalStore
 from clew.store.checking import Checker
-from clew.store.cold import ColdRules, ColdWorker
+from clew.store.cold import ColdReport, ColdRules, ColdWorker
 from clew.store.contracts import Lease, ListQuery
 from clew.testing import MemoryFileSystem, ProgramKilled, memory_home, memory_store
 
-__all__ = ["Outcome", "Trouble", "World"]
+__all__ = ["World"]
 
-BEGINNING = 1_782_907_200.0
 TORN = ("line-damaged", "torn-tail")
 FAULTS = (DiskFull, SyncFailed, HomeUnwritable)
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.time = BEGINNING
-
-    def now(self) -> float:
-        self.time += 0.001
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.now()
-
-
-class _Ids:
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
-        self._count = 0
-
-    def uuid7(self) -> str:
-        self._count += 1
-        return uuid7_at(int(self._clock.now() * 1000), self._count.to_bytes(10, "big"))
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """What happens during one operation. `fault`: calls of the disk fail; `kill`: the program ends; `power`: all do."""
-
-    kind: Literal["none", "fault", "kill", "power"] = "none"
-    at: int = 1
-    operation: str = "any"
-    times: int = 1
-    error: int = errno.EIO
-    written: int = 0
-    dropped: bool = False
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    value: Any
-    error: Exception | None
-    struck: bool
-    killed: bool
 
 
 class _Held:
@@ -99,6 +51,9 @@ class _Held:
         self.entries: list[Entry] = []
         self.used = False
         self.broken = False
+        self.told_later = False
+        """A call of the disk failed while it was held, perhaps one of another program: systems tell everybody who has
+        the file open of a failed sync, each once."""
 
 
 class _Program:
@@ -114,8 +69,8 @@ class World:
     """See `check` for what is held against what. `counts` tells what happened."""
 
     def __init__(self) -> None:
-        self.clock = _Clock()
-        self.ids = _Ids(self.clock)
+        self.clock = StoryClock()
+        self.ids = StoryIds(self.clock)
         self.fs = MemoryFileSystem(lambda: int(self.clock.now() * 1_000_000_000))
         self.home = memory_home(self.fs)
         self.counts: Counter[str] = Counter()
@@ -176,8 +131,23 @@ class World:
                 raise Broken("an error without a word")
         return Outcome(value, error, struck, killed)
 
+    def _perform_held(
+        self, program: _Program, held: _Held, act: Callable[[], Awaitable[Any]], trouble: Trouble
+    ) -> Outcome:
+        """Do something with a lease, which may hear of what befell its file before."""
+        expected: list[type[Exception]] = [LogReplaced] if held.broken else []
+        if held.told_later:
+            expected.append(SyncFailed)
+        outcome = self.perform(program, act, trouble, tuple(expected))
+        late = isinstance(outcome.error, SyncFailed)
+        return replace(outcome, struck=True) if late else outcome
+
     def _after(self, program: _Program, outcome: Outcome, trouble: Trouble) -> None:
         """Whoever died is replaced; what is left is held against what was promised."""
+        if outcome.struck:
+            for other in self.programs:
+                for held in other.held.values():
+                    held.told_later = True
         if outcome.struck and outcome.error is not None:
             # Told that the disk failed: what no sync had covered is not certain any more, until it is seen again.
             for thread in self.threads.values():
@@ -310,20 +280,23 @@ class World:
         held.entries += entries
         held.used = True
         thread.lines += entries
-        lines = [_meta(thread)] if first else []
-        lines += [_said(entry.number) for entry in entries]
+        lines = [meta_of(thread)] if first else []
+        lines += [turn_begins(f"turn-{entry.number}") for entry in entries[:1]]
+        lines += [said(entry.number) for entry in entries]
 
         async def append() -> int:
             return await held.lease.append(lines, durable=durable)
 
-        outcome = self.perform(program, append, trouble, (LogReplaced,) if held.broken else ())
+        outcome = self._perform_held(program, held, append, trouble)
         if outcome.error is None and not outcome.killed:
-            self._there(thread, held, "durable" if durable else "written")
+            # Without lines of its own it says nothing of others', nor of the thread when it has lost its file.
+            if entries or (held.entries and not held.broken):
+                self._there(thread, held, "durable" if durable else "written", freezes=bool(entries))
             self.counts["acknowledged"] += len(entries)
         self._after(program, outcome, trouble)
 
     def _there(
-        self, thread: Expected, held: _Held, sure: Literal["written", "durable"], *, after_the_end: bool = False
+        self, thread: Expected, held: _Held, sure: Literal["written", "durable"], *, freezes: bool = True
     ) -> None:
         """What a lease was told, and everything before it."""
         now = self.moment()
@@ -336,20 +309,19 @@ class World:
             for entry in thread.lines:
                 if entry.sure == "written" and entry.submitted < latest:
                     entry.sure = "durable"
-            if not after_the_end:
+            if freezes:
                 self._freeze(thread)
 
     def end(self, program: _Program, thread: Expected, trouble: Trouble) -> None:
         held = program.held[thread.id]
         pending = [entry for entry in held.entries if entry.sure == "maybe"]
-        expected = (LogReplaced,) if held.broken else ()
-        outcome = self.perform(program, held.stack.aclose, trouble, expected)
+        outcome = self._perform_held(program, held, held.stack.aclose, trouble)
         if outcome.killed:
             self._after(program, outcome, trouble)
             return
         del program.held[thread.id]
         if outcome.error is None and held.used and not held.broken:
-            self._there(thread, held, "durable", after_the_end=True)
+            self._there(thread, held, "durable", freezes=False)
         elif pending and not outcome.struck:
             # Refused for good: what is not there now stays away, unless the same program still knows it.
             self.check_thread(thread)
@@ -384,6 +356,46 @@ class World:
                     entry.is_there("durable", self.moment())
         self._after(program, outcome, trouble)
 
+    def revert(self, program: _Program, thread: Expected, choice: int, trouble: Trouble) -> None:
+        """Take a thread back to where one of its turns began."""
+        there = self.check_thread(thread)
+        if there is None or thread.id in program.held:
+            return
+        before = self._turns(thread)
+        if not before:
+            return
+        turn_id = list(before)[choice % len(before)]
+        kept = there[: before[turn_id]]
+        segments = self._segments(thread)
+        expected: list[type[Exception]] = [] if thread.paginated else [Unsupported]
+        if self.is_held(thread):
+            expected.append(ThreadBusy)
+        if True in thread.archived:
+            expected.append(ThreadArchived)
+        if trouble.kind == "fault":
+            expected += [ThreadNotFound, LogDamaged]
+
+        async def revert() -> None:
+            await program.store.revert(thread.id, turn_id, program.owner)
+
+        outcome = self.perform(program, revert, trouble, tuple(expected))
+        done = outcome.error is None and not outcome.killed
+        if done or self._segments(thread) > segments:
+            thread.based_on.add(thread.id)
+            thread.in_doubt = thread.in_doubt or any(entry.doubtful for entry in kept)
+            numbers = [number_of(line) for line in self.watcher.read(thread.id) if isinstance(line, Record)]
+            if [number for number in numbers if number is not None] != [entry.number for entry in kept]:
+                raise Broken(f"{thread.id} was taken back to {turn_id}, and is somewhere else")
+        if done:
+            thread.lines, thread.exists = kept, "durable"
+            for entry in kept:
+                entry.is_there("durable", self.moment())
+        elif self._segments(thread) > segments:
+            # Nobody was told, so power loss may take it back: then all of it is there again.
+            for entry in there[len(kept) :]:
+                entry.sure = "maybe"
+        self._after(program, outcome, trouble)
+
     def put_away(self, program: _Program, thread: Expected, trouble: Trouble, *, away: bool) -> None:
         act = program.store.catalog.archive if away else program.store.catalog.unarchive
         expected: list[type[Exception]] = []
@@ -393,7 +405,7 @@ class World:
             expected.append(ThreadNotFound)
         if trouble.kind == "fault":
             expected.append(ThreadNotFound)
-        outcome = self.perform(program, _threaded(lambda: act(thread.id)), trouble, tuple(expected))
+        outcome = self.perform(program, threaded(lambda: act(thread.id)), trouble, tuple(expected))
         if isinstance(outcome.error, ThreadBusy):
             return
         if outcome.error is None and not outcome.killed:
@@ -407,7 +419,7 @@ class World:
         if thread.exists == "maybe" or trouble.kind == "fault":
             expected = (ThreadNotFound,)
         outcome = self.perform(
-            program, _threaded(lambda: program.store.catalog.rename(thread.id, name)), trouble, expected
+            program, threaded(lambda: program.store.catalog.rename(thread.id, name)), trouble, expected
         )
         if outcome.error is None and not outcome.killed:
             thread.names = {name}
@@ -415,9 +427,23 @@ class World:
             thread.names.add(name)
         self._after(program, outcome, trouble)
 
+    def unpack(self, program: _Program, thread: Expected, trouble: Trouble) -> None:
+        """Give a thread its plain form again, without writing to it."""
+        self._work_on(program, lambda worker: worker.materialise([thread.id]), thread, trouble)
+
     def pack(self, program: _Program, thread: Expected, trouble: Trouble) -> None:
         """Compress a thread as clew does."""
-        held = self._is_held(thread)
+        rules = ColdRules(older_than=0, parallel=1)
+        self._work_on(program, lambda worker: worker.compress(rules, only=[thread.id]), thread, trouble)
+
+    def _work_on(
+        self,
+        program: _Program,
+        work: Callable[[ColdWorker], Awaitable[ColdReport]],
+        thread: Expected,
+        trouble: Trouble,
+    ) -> None:
+        held = self.is_held(thread)
         worker = ColdWorker(
             Home(program.fs, self.home.path),
             Path("/memory/clew"),
@@ -427,150 +453,28 @@ class World:
             is_alive=lambda _: False,
             is_open=lambda _, __: held,
         )
-        rules = ColdRules(older_than=0, parallel=1)
         expected: tuple[type[Exception], ...] = (ClewError, OSError, ExceptionGroup) if trouble.kind == "fault" else ()
-        outcome = self.perform(program, lambda: worker.compress(rules, only=[thread.id]), trouble, expected)
+        outcome = self.perform(program, lambda: work(worker), trouble, expected)
         if outcome.struck and outcome.error is None and not outcome.killed:
             # It tells of what failed in its report.
             outcome = Outcome(None, SyncFailed(thread.id, "in a report"), struck=True, killed=False)
         self._after(program, outcome, trouble)
 
-    # -- what others do -----------------------------------------------------------------------------------------------
-
-    def foreign_append(self, thread: Expected, *, torn: bool) -> None:
-        """A program without locks appends a line, or the beginning of one."""
-        path = self._plain(thread)
-        if path is None:
-            return
-        self.counts["foreign"] += 1
-        (entry,) = self.entries(1, self.hand())
-        records = [line for line in self._file_lines(thread) if isinstance(line, Record)]
-        last = next((line.ordinal for line in reversed(records) if line.ordinal is not None), -1)
-        data = encode_line(
-            _said(entry.number),
-            timestamp=utc_stamp(self.clock.now()),
-            ordinal=last + 1 if thread.paginated else None,
-        )
-        if torn:
-            data = data[: len(data) // 2]
-        whole = self.fs.read_bytes(path)
-        file = self.fs.open_append(path, create=False)
-        file.write(data if whole.endswith(b"\n") else b"\n" + data)
-        file.close()
-        if not torn:
-            entry.is_there("written", self.moment())
-            thread.lines.append(entry)
-
-    def foreign_revert(self, thread: Expected, choice: int) -> None:
-        """Codex goes back: a new segment that inherits a part of the current file."""
-        path = self._plain(thread)
-        files = self.home.find(thread.id)
-        if path is None or files is None or not thread.paginated or self._is_held(thread):
-            return
-        places = [line for line in self._file_lines(thread) if isinstance(line, Record) and number_of(line) is not None]
-        if not places:
-            return
-        cut = places[choice % len(places)]
-        assert cut.ordinal is not None
-        there = self.check_thread(thread)
-        assert there is not None
-        self.counts["foreign"] += 1
-        place = [entry.number for entry in there].index(number_of(cut) or 0)
-        file = self.fs.open_append(path, create=False)
-        file.sync()
-        file.close()
-        self.fs.sync_folder(path.parent)
-        base = {
-            "thread_id": files.current.name.rollout_id,
-            "end_ordinal_exclusive": cut.ordinal,
-            "end_byte_offset": cut.start,
-        }
-        head = Line("session_meta", {**_meta(thread).payload, "history_base": base})
-        data = encode_line(head, timestamp=utc_stamp(self.clock.now()), ordinal=cut.ordinal)
-        self.fs.write_bytes(self.home.new_path(thread.id, self.clock.now(), self.ids.uuid7()), data)
-        self._settle_folders()
-        thread.lines = there[:place]
-        for entry in thread.lines:
-            entry.is_there("durable", self.moment())
-        thread.exists = "durable"
-        thread.archived = {False}
-        thread.based_on.add(thread.id)
-
-    def foreign_compress(self, thread: Expected) -> None:
-        """Codex packs a cold file."""
-        path = self._plain(thread)
-        if path is None or self._is_held(thread):
-            return
-        self.counts["foreign"] += 1
-        packed = zstandard.ZstdCompressor(level=3).compress(self.fs.read_bytes(path))
-        self.fs.write_bytes(path.with_name(f"{path.name}.zst"), packed)
-        self.fs.unlink(path)
-        self.fs.sync_folder(path.parent)
-        self._all_on_disk(thread)
-
-    def foreign_replace(self, thread: Expected) -> None:
-        """A sync tool puts a copy in the file's place."""
-        path = self._plain(thread)
-        if path is None:
-            return
-        self.counts["foreign"] += 1
-        self.fs.write_bytes(path, self.fs.read_bytes(path))
-        self._break(thread)
-        self._all_on_disk(thread)
-
-    def foreign_move(self, thread: Expected) -> None:
-        """Somebody puts the file among the archived ones by hand."""
-        path = self._plain(thread)
-        files = self.home.find(thread.id)
-        if path is None or files is None or len(files.segments) > 1 or len(thread.archived) > 1:
-            return
-        if any(entry.name == f"{path.name}.zst" for entry in self.fs.scan(path.parent)):
-            return  # a packing that was cut off left both forms; the other one would stay
-        self.counts["foreign"] += 1
-        target = self.home.archived_sessions / path.name
-        self.fs.make_folder(target.parent)
-        self.fs.replace(path, target)
-        self._settle_folders()
-        thread.archived = {True}
-        self._break(thread)
-
-    def foreign_cut(self, thread: Expected, choice: int) -> None:
-        """Somebody shortens the file."""
-        path = self._plain(thread)
-        if path is None or any(thread.id in other.based_on for other in self.threads.values()):
-            return
-        lines = self._file_lines(thread)
-        if not lines:
-            return
-        self.counts["foreign"] += 1
-        size = len(self.fs.read_bytes(path))
-        self.fs.cut(path, max(lines[0].end, size - 1 - choice % 200))
-        self._break(thread)
-        thread.frozen.clear()
-        kept = {number_of(line) for line in self.watcher.read(thread.id) if isinstance(line, Record)}
-        thread.lines = [entry for entry in thread.lines if entry.number in kept or entry.sure == "maybe"]
-        if not self.fs.read_bytes(path).endswith(b"\n"):
-            # Its last line may be whole, but without an end whatever comes behind may become a part of it.
-            last = [number_of(line) for line in self._file_lines(thread) if isinstance(line, Record)][-1:]
-            for entry in thread.lines:
-                if entry.number in last:
-                    entry.sure = "maybe"
-
-    def _plain(self, thread: Expected) -> Path | None:
+    def plain(self, thread: Expected) -> Path | None:
         files = self.home.find(thread.id)
         if files is None or files.archived or files.current.compressed:
             return None
         return files.current.path
 
-    def _is_held(self, thread: Expected) -> bool:
+    def is_held(self, thread: Expected) -> bool:
         return any(thread.id in program.held for program in self.programs)
 
-    def _break(self, thread: Expected) -> None:
+    def break_off(self, thread: Expected) -> None:
         for program in self.programs:
             if (held := program.held.get(thread.id)) is not None:
                 held.broken = True
 
-    def _settle_folders(self) -> None:
+    def settle_folders(self) -> None:
         """Some time has passed, and the system has written all names by itself."""
         folders = [Path("/")]
         while folders:
@@ -578,8 +482,8 @@ class World:
             self.fs.sync_folder(folder)
             folders += [folder / entry.name for entry in self.fs.scan(folder) if entry.is_dir]
 
-    def _all_on_disk(self, thread: Expected) -> None:
-        self._settle_folders()
+    def all_on_disk(self, thread: Expected) -> None:
+        self.settle_folders()
         there = self.check_thread(thread)
         alone = not (thread.paginated and thread.based_on)  # else some of it lies in other files
         for entry in there or ():
@@ -613,7 +517,7 @@ class World:
             if thread.id not in ids:
                 if thread.exists != "maybe":
                     raise Broken(f"{thread.id} is {thread.exists} and cannot be found")
-                if after_power_loss or not self._is_held(thread):
+                if after_power_loss or not self.is_held(thread):
                     del self.threads[thread.id]
                 continue
             there = self.check_thread(thread)
@@ -650,7 +554,7 @@ class World:
             if thread.exists != "maybe":
                 raise Broken(f"{thread.id} is {thread.exists} and cannot be found") from None
             return None
-        if _told(found) != _told(reversed(back)):
+        if as_told(found) != as_told(reversed(back)):
             raise Broken(f"{thread.id} reads differently from its end")
         there = thread.check(found)
         files = self.home.find(thread.id)
@@ -660,6 +564,21 @@ class World:
         if not data.startswith(thread.frozen.get(rollout_id, b"")):
             raise Broken(f"{thread.id}: earlier bytes changed")
         return there
+
+    def _turns(self, thread: Expected) -> dict[str, int]:
+        """How many of the thread's entries stand before each of its turns."""
+        found: dict[str, int] = {}
+        count = 0
+        for line in self.watcher.read(thread.id):
+            if isinstance(line, Record):
+                if (turn_id := turn_of(line)) is not None:
+                    found[turn_id] = count
+                count += number_of(line) is not None
+        return found
+
+    def _segments(self, thread: Expected) -> int:
+        files = self.home.find(thread.id)
+        return 0 if files is None else len(files.segments)
 
     def _freeze(self, thread: Expected) -> None:
         files = self.home.find(thread.id)
@@ -672,35 +591,8 @@ class World:
         with contextlib.closing(open_source(self.fs, files.current)) as source:
             return source.read_at(0, source.size())
 
-    def _file_lines(self, thread: Expected) -> list[Record | Skipped]:
+    def file_lines(self, thread: Expected) -> list[Record | Skipped]:
         files = self.home.find(thread.id)
         assert files is not None
         with contextlib.closing(open_source(self.fs, files.current)) as source:
             return list(scan_forward(source))
-
-
-def _threaded(act: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
-    async def run() -> Any:
-        return act()
-
-    return run
-
-
-def _meta(thread: Expected) -> Line:
-    payload = {"id": thread.id, "timestamp": "2026-07-01T12:00:00.000Z", "cwd": "/w", "originator": "crash"}
-    mode = {"history_mode": "paginated"} if thread.paginated else {}
-    return Line("session_meta", {**payload, "cli_version": "1.0.0", **mode})
-
-
-def _said(number: int) -> Line:
-    """Lines of many lengths, some longer than a block or a page of the disk."""
-    filler = "x" * random.Random(number).choice((0, 10, 100, 300, 600, 3000, 5000))
-    content = [{"type": "input_text", "text": f"{number} {filler}"}]
-    return Line("response_item", {"type": "message", "role": "user", "content": content})
-
-
-def _told(lines: Any) -> list[tuple[Any, ...]]:
-    return [
-        (line.type, bytes(line.payload), line.ordinal) if isinstance(line, Record) else (line.start, line.end)
-        for line in lines
-    ]

@@ -14,10 +14,12 @@ import anyio
 from clew.clock import SystemClock
 from clew.errors import Owner
 from clew.ids import SystemIds
-from clew.rollout import FailPoints, RealFileSystem
+from clew.rollout import FailPoints, Home, RealFileSystem
 from clew.store import LocalStore
+from clew.store.cold import ColdRules, ColdWorker
 from clew.testing.store_bench import meta, said
 
+TURN = "the second"
 OLD, NEW = "019f1d8c-e200-7000-8000-000000000001", "019f1d8c-e200-7000-8000-000000000002"
 
 
@@ -54,6 +56,22 @@ async def main(home: Path, what: str, points: str) -> None:
             case "fork":
                 await store.fork(OLD, NEW)
                 told("forked")
+            case "revert":
+                await store.revert(OLD, TURN, Owner("doomed"))
+                told("reverted")
+            case "compress" | "materialise":
+                worker = ColdWorker(
+                    Home(RealFileSystem(), home / "codex"),
+                    home / "clew",
+                    owner=Owner("doomed"),
+                    clock=SystemClock(),
+                    fail=FailPoints.parse(points),
+                )
+                if what == "compress":
+                    await worker.compress(ColdRules(older_than=0), only=[OLD])
+                else:
+                    await worker.materialise([OLD])
+                told(f"{what}d")
             case "archive":
                 store.catalog.archive(OLD)
                 told("archived")

@@ -7,9 +7,11 @@ from contextlib import AsyncExitStack, closing, suppress
 from pathlib import Path
 
 import anyio
+import crash_strangers as strangers
 import pytest
 import zstandard
-from crash_world import Trouble, World
+from crash_story import Trouble
+from crash_world import World
 
 from clew.clock import SystemClock
 from clew.errors import LogReplaced, Owner, SyncFailed
@@ -261,6 +263,23 @@ def test_what_a_failed_sync_left_in_doubt_is_written_again_by_the_next_writer_of
     assert _count(fs) == 4
 
 
+def test_what_a_failed_sync_left_in_doubt_is_written_again_before_a_fork_refers_to_it() -> None:
+    fs = MemoryFileSystem()
+    known = KnownDurable()
+    first = _writer(fs, known=known)
+    first.append([HEAD, _line(1)])
+    first.sync()
+    first.append([_line(2)])
+    whole = fs.read_bytes(PATH)
+    fs.fail("sync", times=10, dropped=True)
+    with pytest.raises(SyncFailed):
+        first.close()
+    fs.heal()
+    known.sync_whole(fs, PATH, SystemClock().now())
+    fs.crash()
+    assert fs.read_bytes(PATH) == whole
+
+
 def test_a_fork_keeps_what_it_refers_to() -> None:
     world = World()
     try:
@@ -280,7 +299,7 @@ def test_a_fork_after_a_failed_one_does_not_trust_the_next_sync() -> None:
         world.begin(world.programs[0], paginated=True, count=1, durable=True, trouble=Trouble())
         (thread,) = world.threads.values()
         world.end(world.programs[0], thread, Trouble())
-        world.foreign_append(thread, torn=False)
+        strangers.append(world, thread, torn=False)
         world.fork(world.programs[1], thread, Trouble("fault", operation="sync"))
         world.fork(world.programs[1], thread, Trouble())
         world.lose_power(None)

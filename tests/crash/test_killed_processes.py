@@ -12,7 +12,8 @@ import anyio
 import msgspec
 import pytest
 import zstandard
-from doomed import NEW, OLD, opened
+from crash_story import turn_begins, turn_ends
+from doomed import NEW, OLD, TURN, opened
 
 from clew.errors import Owner
 from clew.rollout import FailPoints, Record
@@ -23,9 +24,27 @@ from clew.testing.store_bench import meta, said
 
 OWNER = Owner("next")
 BEFORE = ["one", "two"]
-WHATS = ("create", "append", "append to packed", "fork", "fork a copy", "archive", "rename")
+WHATS = (
+    "create",
+    "append",
+    "append to packed",
+    "fork",
+    "fork a copy",
+    "revert",
+    "compress",
+    "materialise packed",
+    "archive",
+    "rename",
+)
 HITS = (1, 2, 3)
-OFTEN = {("create", "before_link"), ("append", "after_write"), ("fork", "after_create"), ("archive", "after_rename")}
+OFTEN = {
+    ("create", "before_link"),
+    ("append", "after_write"),
+    ("fork", "after_create"),
+    ("revert", "after_rename"),
+    ("compress", "before_unlink"),
+    ("archive", "after_rename"),
+}
 
 
 def _cases() -> list[Any]:
@@ -43,7 +62,7 @@ def _cases() -> list[Any]:
 def test_a_process_killed_at_a_fail_point_costs_nothing_that_was_acknowledged(
     tmp_path: Path, what: str, point: str, hit: int
 ) -> None:
-    _prepare(tmp_path, paginated=what != "fork a copy", packed=what == "append to packed")
+    _prepare(tmp_path, paginated=what != "fork a copy", packed=what.endswith(" packed"))
     act = what.split()[0]
     script = Path(__file__).with_name("doomed.py")
     ended = subprocess.run(
@@ -60,6 +79,9 @@ def test_a_process_killed_at_a_fail_point_costs_nothing_that_was_acknowledged(
         lines = [f"{act} {number}{more}" for number in range(3) for more in ("", " more")]
         if act == "append":
             _extends(BEFORE + _acknowledged(lines, acknowledged), BEFORE + lines, old)
+        elif act == "revert":
+            assert old in (BEFORE, BEFORE[:1])
+            assert old != BEFORE or "reverted" not in acknowledged
         else:
             assert old == BEFORE
         if act == "create":
@@ -85,7 +107,9 @@ def _prepare(home: Path, *, paginated: bool, packed: bool) -> None:
         with closing(opened(home)) as store:
             async with store.lease(OLD, OWNER, create=True) as lease:
                 mode = "paginated" if paginated else None
-                await lease.append([meta(OLD, mode), *map(said, BEFORE)])
+                await lease.append(
+                    [meta(OLD, mode), said(BEFORE[0]), turn_begins(TURN), said(BEFORE[1]), turn_ends(TURN)]
+                )
             path = Path(store.catalog.get(OLD).path)
         if packed:
             path.with_name(f"{path.name}.zst").write_bytes(zstandard.compress(path.read_bytes()))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
+import crash_strangers as strangers
 import pytest
 from crash_model import Broken
-from crash_world import Trouble, World
+from crash_story import Trouble
+from crash_world import World
 
 KINDS = {
     "EIO": Trouble("fault", error=errno.EIO),
@@ -25,6 +27,10 @@ STEPS = (
     "fork",
     "fork a copy",
     "rename",
+    "compress",
+    "materialise",
+    "flush",
+    "revert",
     "archive",
     "unarchive",
 )
@@ -57,11 +63,20 @@ def _story(step: str, trouble: Trouble) -> World:
             return
         world.rename(world.programs[1], thread, "alpha", due("rename"))
         world.fork(world.programs[1], thread, due("fork"))
-        world.foreign_compress(thread)
+        strangers.compress(world, thread)
         world.take(world.programs[0], thread, due("take packed"))
         if thread.id in world.programs[0].held:
             world.append(world.programs[0], thread, 1, durable=True, trouble=Trouble())
             world.end(world.programs[0], thread, Trouble())
+            world.take(world.programs[0], thread, Trouble())
+            world.append(world.programs[0], thread, 2, durable=False, trouble=Trouble())
+        if thread.id in world.programs[0].held:
+            world.append(world.programs[0], thread, 0, durable=True, trouble=due("flush"))
+        if thread.id in world.programs[0].held:
+            world.end(world.programs[0], thread, Trouble())
+        world.pack(world.programs[1], thread, due("compress"))
+        world.unpack(world.programs[1], thread, due("materialise"))
+        world.revert(world.programs[1], thread, 1, due("revert"))
         world.put_away(world.programs[1], thread, due("archive"), away=True)
         world.put_away(world.programs[1], thread, due("unarchive"), away=False)
 

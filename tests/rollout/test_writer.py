@@ -156,6 +156,22 @@ def test_numbers_tell_the_mode_of_a_log_without_metadata() -> None:
     assert ordinals(fs)[-1] == len(thread.segments[0].lines)
 
 
+def test_lines_whose_file_was_replaced_before_they_were_durable_are_not_acknowledged() -> None:
+    fs = MemoryFileSystem()
+    log = writer(fs)
+    log.append([meta(), line(1)])
+    log.sync()
+    copy = fs.read_bytes(PATH)
+    log.append([line(2)])
+    fs.unlink(PATH)
+    fs.write_bytes(PATH, copy)
+    for _ in range(2):
+        with pytest.raises(LogReplaced):
+            log.flush()
+    log.close()
+    assert fs.read_bytes(PATH) == copy
+
+
 @pytest.mark.parametrize("torn", [ThreadBuilder("0.142").turn("a").torn(), ThreadBuilder("0.142").turn("a").torn(1)])
 def test_a_log_without_final_newline_gets_one_first(torn: ThreadBuilder) -> None:
     fs = MemoryFileSystem()

@@ -7,6 +7,7 @@ be gone after power loss. Whoever builds on them makes them durable first.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,21 +89,25 @@ class KnownDurable:
         self.sync_names(fs, path.parent, now)
 
     def _sync_content(self, fs: FileSystem, file: File, identity: FileIdentity, size: int) -> None:
-        if identity not in self._failed:
+        doubt = self._doubts.get(identity)
+        if doubt is not None and doubt.fits(file.read_at(doubt.offset, size - doubt.offset)):
+            # A writer of this process could not sync its last lines: what is seen of them may be all there is.
+            with contextlib.closing(fs.open_update(file.path)) as again:
+                again.write_at(doubt.offset, doubt.data)
+                again.sync()
+            self._doubts.pop(identity, None)
+        elif identity not in self._failed:
             self._failed.add(identity)
             file.sync()
         else:
             # Another sync would succeed without writing what the failed one did not: it is written once more, as it
             # is seen, to its own place.
-            again = fs.open_update(file.path)
-            try:
+            with contextlib.closing(fs.open_update(file.path)) as again:
                 offset = 0
                 while offset < size and (block := file.read_at(offset, min(BLOCK, size - offset))):
                     again.write_at(offset, block)
                     offset += len(block)
                 again.sync()
-            finally:
-                again.close()
         self._failed.discard(identity)
         self._sizes[identity] = size
 

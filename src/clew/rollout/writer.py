@@ -121,11 +121,14 @@ class LogWriter:
         self._staged += [_Staged(line, freeze_line(line)) for line in lines]
 
     def flush(self) -> int:
-        """Write everything pending in one go and give the log's size.
+        """Write everything pending in one go and give the log's size. With nothing pending, what was written and is not
+        yet durable must still be in the file of this name.
 
         Raises `LogReplaced`, `DiskFull`, `SyncFailed`; the lines that are not in the file stay pending.
         """
         if not self._staged:
+            if self._unsynced and (file := self._open()) is not None:
+                self._check_same(file)
             return self._size
         file = self._open()
         if file is None:

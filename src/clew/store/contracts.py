@@ -51,7 +51,8 @@ class Lease(Protocol):
     async def append(self, lines: Sequence[Line], *, durable: bool = True) -> int:
         """Append whole lines in order and give the log's new size in bytes.
 
-        With `durable`, everything appended so far survives power loss when this returns. Raises `DiskFull`,
+        With `durable`, everything that this lease appended so far, and what stood before it, survives power loss when
+        this returns. Raises `DiskFull`,
         `SyncFailed`, `LogReplaced`; lines that were not written are kept and go out before those of the next call.
         """
         ...
