@@ -17,6 +17,7 @@ from clew.errors import Owner
 from clew.ids import IdSource, SystemIds
 from clew.rollout import FailPoints, FileSystem, RealFileSystem
 from clew.store import LocalStore
+from clew.store.search import find_ripgrep
 from clew.threads import Threads
 
 __all__ = ["open_threads"]
@@ -53,6 +54,7 @@ async def open_threads(
         ids=ids,
         owner=owner,
         fail=fail or FailPoints(),
+        ripgrep=find_ripgrep(env),
     )
     models = Models(env, clients if clients is not None else {OFFLINE: _offline_model()})
     agent = Agent(config, models, env=env, clock=clock, ids=ids, reload=reload)

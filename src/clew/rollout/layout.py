@@ -274,6 +274,8 @@ class Home:
 def _preferred(home: Home, files: Sequence[RolloutFile]) -> list[RolloutFile]:
     """Files that claim the same place, best first: active before archived, in its own folder before elsewhere, plain
     before compressed, newer before older."""
+    if len(files) == 1:
+        return list(files)
 
     def rank(file: RolloutFile) -> tuple[bool, bool, bool, int, str]:
         elsewhere = not file.archived and file.path.parent != home.dated_folder(file.name)

@@ -9,24 +9,20 @@ import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from clew.clock import Clock
-from clew.errors import AmbiguousName, BadRequest, ClewError, Owner, SearchStopped, ThreadNotFound
-from clew.history.contextual import is_contextual
-from clew.history.payload import object_from, part_texts
+from clew.errors import AmbiguousName, Owner, ThreadNotFound
 from clew.rollout import (
     FailPoints,
     FileSystem,
     Home,
     NameIndex,
-    Record,
     RolloutFile,
     ThreadFiles,
     WriterLock,
     canonical_id,
     read_saved_sessions,
-    read_thread,
 )
 from clew.store.filters import Filter
 from clew.store.kin import descendants_on_disk, heirs_on_disk
@@ -35,7 +31,6 @@ from clew.store.queries import (
     ListQuery,
     Marks,
     Page,
-    SearchHit,
     SearchPage,
     SearchQuery,
     ShowProgress,
@@ -43,14 +38,13 @@ from clew.store.queries import (
     ThreadSummary,
 )
 from clew.store.refusals import refusal
+from clew.store.search import Scan, Searched, bundled_ripgrep
 from clew.store.summaries import marked, summarise_files
 from clew.store.walks import threads_in_order
 
 __all__ = ["HomeCatalog", "MarksSource"]
 
 _SHORTEST_PREFIX = 8
-_BEFORE, _AFTER = 48, 96
-"""Characters of a snippet before and after what was found."""
 
 
 class MarksSource(Protocol):
@@ -73,6 +67,7 @@ class HomeCatalog:
         clock: Clock,
         fail: FailPoints,
         shelf: MarksSource | None = None,
+        scan: Scan | None = None,
     ) -> None:
         self._home = home
         self._clew_home = clew_home
@@ -81,6 +76,7 @@ class HomeCatalog:
         self._fail = fail
         self._names = NameIndex(home)
         self._shelf = shelf
+        self._scan = scan or Scan(home, bundled_ripgrep(), cache=clew_home / "cache", clock=clock)
 
     # -- one of them
 
@@ -182,42 +178,26 @@ class HomeCatalog:
     def search(
         self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
     ) -> SearchPage:
-        """Reads every thread until enough are found."""
-        wanted = query.text.strip().casefold()
-        if not wanted:
-            raise BadRequest("text", "nothing to search for")
+        """Looks at the files, those of the thread that was written last first."""
+        names = self._names.names()
         within = Filter(query.within)
         descendants = self._descendants(within.ancestor)
-        names = self._names.names()
-        hits: list[SearchHit] = []
-        for files in sorted(self._home.threads(), key=_updated_key, reverse=True):
-            if stop is not None and stop():
-                raise SearchStopped
-            if query.within.archived is not None and files.archived != query.within.archived:
-                continue
-            name = names.get(files.thread_id)
-            found = _found_in("title", name or "", wanted) or self._found_within(files, wanted)
-            if found is None:
-                continue
-            summary = self._summary(files, name)
-            if not within.fits(summary, descendants):
-                continue
-            hits.append(SearchHit(thread=summary, where=found[0], snippet=found[1]))
-            if len(hits) == query.limit:
-                break
-        return SearchPage(hits=tuple(hits))
 
-    def _found_within(self, files: ThreadFiles, wanted: str) -> tuple[_Where, str] | None:
-        try:
-            for record in read_thread(self._home, files):
-                if not isinstance(record, Record):
-                    continue
-                for where, said in _said(record):
-                    if (found := _found_in(where, said, wanted)) is not None:
-                        return found
-        except (ClewError, OSError):
-            return None  # it cannot be read, so nothing can be found in it; a list shows it with its error
-        return None
+        def searched(files: ThreadFiles) -> Searched:
+            name = names.get(files.thread_id)
+
+            def summary() -> ThreadSummary | None:
+                found = self._summary(files, name)
+                return found if query.thread_id is not None or within.fits(found, descendants) else None
+
+            return Searched(files, name, summary)
+
+        if query.thread_id is not None:
+            thread = searched(self._files(query.thread_id))
+            return self._scan.occurrences(query, thread, stop=stop, progress=progress)
+        archived = query.within.archived
+        threads = [searched(files) for files in self._home.threads() if archived in (None, files.archived)]
+        return self._scan.search(query, threads, stop=stop, progress=progress)
 
     def _summary(self, files: ThreadFiles, name: str | None) -> ThreadSummary:
         return marked(summarise_files(self._home, files, name), self._marks().get(files.thread_id))
@@ -302,34 +282,3 @@ class HomeCatalog:
 
 def _same(fs: FileSystem, one: Path, other: Path) -> bool:
     return fs.stat(one).identity == fs.stat(other).identity
-
-
-_Where = Literal["title", "user", "agent"]
-
-
-def _updated_key(files: ThreadFiles) -> tuple[int, str]:
-    return files.current.mtime_ns, files.thread_id
-
-
-def _found_in(where: _Where, text: str, wanted: str) -> tuple[_Where, str] | None:
-    at = text.casefold().find(wanted) if text else -1
-    if at < 0:
-        return None
-    snippet = " ".join(text[max(0, at - _BEFORE) : at + len(wanted) + _AFTER].split())
-    return where, snippet
-
-
-def _said(record: Record) -> Iterator[tuple[_Where, str]]:
-    """What a user or an agent said in a line."""
-    if record.type != "response_item":
-        return
-    item = object_from(record.payload)
-    if item is None or item.get("type") != "message":
-        return
-    role = item.get("role")
-    if role == "assistant":
-        for text in part_texts(item.get("content")):
-            yield "agent", text
-    elif role == "user" and not is_contextual(item):
-        for text in part_texts(item.get("content")):
-            yield "user", text

@@ -53,6 +53,7 @@ from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
 from clew.store.peer_index import path_in_database
 from clew.store.refusals import refusal
+from clew.store.search import Scan, bundled_ripgrep
 from clew.store.shelf import Shelf
 
 __all__ = ["LocalStore"]
@@ -92,7 +93,8 @@ def _give_back(lock: WriterLock, folder: Path) -> None:
 
 class LocalStore:
     """Logs, catalog and shelf of one Codex home. `clew_home` holds what the logs have no room for; `owner` is
-    this process, as others see it while it moves files."""
+    this process, as others see it while it moves files; `ripgrep` the program to search with, None for the one that is
+    installed beside this Python."""
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class LocalStore:
         ids: IdSource,
         owner: Owner,
         fail: FailPoints | None = None,
+        ripgrep: Path | None = None,
     ) -> None:
         self._fs = fs
         self._home = Home(fs, codex_home)
@@ -114,7 +117,10 @@ class LocalStore:
         self._committer = GroupCommitter()
         self._known = KnownDurable()
         self.shelf = Shelf(fs, clew_home, clock=clock, by=owner.program, fail=self._fail)
-        self.catalog = HomeCatalog(self._home, clew_home, owner=owner, clock=clock, fail=self._fail, shelf=self.shelf)
+        self.scan = Scan(self._home, ripgrep or bundled_ripgrep(), cache=clew_home / "cache", clock=clock)
+        self.catalog = HomeCatalog(
+            self._home, clew_home, owner=owner, clock=clock, fail=self._fail, shelf=self.shelf, scan=self.scan
+        )
 
     def close(self) -> None:
         """Finish what was handed to the writing thread and end it."""
