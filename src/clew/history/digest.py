@@ -25,7 +25,7 @@ from clew.history.usage import UsageTally
 from clew.history.weights import Weights
 from clew.rollout.envelope import STATE_LINE, Record, Skipped, decode_line
 
-__all__ = ["DIGEST_VERSION", "Digest", "digest_lines"]
+__all__ = ["DIGEST_VERSION", "Digest", "digest_lines", "milliseconds", "pass_line"]
 
 DIGEST_VERSION = 1
 """Digests of another version are made anew."""
@@ -166,6 +166,14 @@ def digest_lines(digest: Digest, data: bytes, said: list[Said] | None = None) ->
     return len(data) - len(rest)
 
 
+def pass_line(digest: Digest, length: int) -> None:
+    """Extend `digest` by a line of so many bytes, its newline included, that is too long to be read."""
+    digest.lines += 1
+    digest.skipped += 1
+    digest.offset += length
+    digest.weights.damaged += length
+
+
 class _Reader:
     """One run over some lines of a digest."""
 
@@ -238,7 +246,7 @@ class _Reader:
         self._place(ordinal, start, end)
         digest.weights.take(name, line, copied=digest.copying)
         if digest.usage.wants(name):
-            digest.usage.take(name, line, at=_milliseconds(stamp))
+            digest.usage.take(name, line, at=milliseconds(stamp))
 
     def _place(self, ordinal: int | None, start: int, end: int) -> None:
         """Where the lines of a copy end is told by an ordinal, or by the first turn of the thread's own."""
@@ -263,7 +271,7 @@ class _Reader:
         end: int,
     ) -> None:
         digest = self._digest
-        self._at = _milliseconds(stamp)
+        self._at = milliseconds(stamp)
         self._start = start
         meta = digest.meta
         self._paginated = meta.history_mode == "paginated" if meta is not None else ordinal is not None
@@ -504,7 +512,7 @@ class _Reader:
             self._said.append(Said(role, said, self._start, self._at, turn_id or digest.turn_id, tool, digest.copying))
 
 
-def _milliseconds(stamp: str | None) -> int | None:
+def milliseconds(stamp: str | None) -> int | None:
     """Since 1970; a time without zone is UTC."""
     if stamp is None:
         return None

@@ -1,0 +1,141 @@
+"""What the index has taken of each rollout file, and up to which byte."""
+
+from __future__ import annotations
+
+import zlib
+
+import apsw
+import msgspec
+
+from clew.history.digest import DIGEST_VERSION, Digest
+from clew.index.sql import Row, rows, run
+
+__all__ = [
+    "FILES_DDL",
+    "TAIL",
+    "KnownFile",
+    "forget_file",
+    "known_file",
+    "known_files",
+    "move_file",
+    "pack_digest",
+    "tail_of",
+    "unpack_digest",
+]
+
+FILES_DDL = """
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE,
+    thread TEXT NOT NULL,
+    device INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    packed INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    tail_length INTEGER NOT NULL,
+    tail_sum INTEGER NOT NULL,
+    oldest INTEGER,
+    newest INTEGER,
+    title INTEGER,
+    version INTEGER NOT NULL,
+    digest BLOB NOT NULL
+);
+CREATE INDEX files_thread ON files (thread);
+"""
+"""`path` is relative to the home and without `.zst`; `size`, `mtime_ns`, `device` and `inode` are those of the file as
+it lay there (packed if `packed`) when it was read; `offset` counts unpacked bytes that were taken, the last
+`tail_length` of them have the checksum `tail_sum`. `oldest` and `newest` bound the ids of its documents; `title` is the
+one that holds its title."""
+
+TAIL = 4096
+_SELECT = """
+SELECT id, path, thread, device, inode, size, mtime_ns, packed, offset, tail_length, tail_sum, version, digest
+FROM files
+"""
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Digest)
+
+
+class KnownFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `files`. `stored` is the digest as it is stored; None where it was made by another version."""
+
+    id: int
+    path: str
+    thread: str
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    packed: bool
+    offset: int
+    tail_length: int
+    tail_sum: int
+    stored: bytes | None
+
+    def digest(self) -> Digest | None:
+        """None when it was made by another version, or is damaged."""
+        try:
+            return None if self.stored is None else _decoder.decode(self.stored)
+        except msgspec.DecodeError:
+            return None
+
+    def unchanged(self, *, size: int, mtime_ns: int, packed: bool) -> bool:
+        """Whether a file that looks like this on disk holds nothing new."""
+        return self.size == size and self.mtime_ns == mtime_ns and self.packed == packed and self.stored is not None
+
+
+def tail_of(data: bytes) -> tuple[int, int]:
+    """Length and checksum by which the end of what was taken is known again."""
+    tail = data[-TAIL:]
+    return len(tail), zlib.crc32(tail)
+
+
+def pack_digest(digest: Digest) -> bytes:
+    """As it is stored."""
+    return _encoder.encode(digest)
+
+
+def unpack_digest(stored: bytes) -> Digest:
+    """Raises `msgspec.DecodeError` for what is none."""
+    return _decoder.decode(stored)
+
+
+def known_file(connection: apsw.Connection, path: str) -> KnownFile | None:
+    for row in rows(connection, _SELECT + "WHERE path = ?", (path,)):
+        return _known(row)
+    return None
+
+
+def known_files(connection: apsw.Connection) -> dict[str, KnownFile]:
+    """All of them, by path."""
+    return {known.path: known for known in map(_known, rows(connection, _SELECT))}
+
+
+def move_file(connection: apsw.Connection, known: KnownFile, path: str) -> None:
+    """The same file has another name now; what is known of it stays."""
+    run(connection, "UPDATE files SET path = ? WHERE id = ?", (path, known.id))
+
+
+def forget_file(connection: apsw.Connection, file: int) -> None:
+    """Take a file out of the table; its documents are removed by `words.remove_documents` before."""
+    run(connection, "DELETE FROM files WHERE id = ?", (file,))
+
+
+def _known(row: Row) -> KnownFile:
+    place, path, thread, device, inode, size, mtime_ns, packed, offset, length, checksum, version, digest = row
+    return KnownFile(
+        id=place,
+        path=path,
+        thread=thread,
+        device=device,
+        inode=inode,
+        size=size,
+        mtime_ns=mtime_ns,
+        packed=bool(packed),
+        offset=offset,
+        tail_length=length,
+        tail_sum=checksum,
+        stored=digest if version == DIGEST_VERSION else None,
+    )
