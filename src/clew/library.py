@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import anyio.to_thread
 import msgspec
 
 from clew.clock import Clock
-from clew.errors import BadRequest, Owner, ThreadBusy
+from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, ThreadNotFound
 from clew.history.context import Context
 from clew.history.metadata import read_meta
 from clew.history.rebuilding import rebuild_from
@@ -19,6 +19,7 @@ from clew.history.turn_offsets import TurnOffsets
 from clew.history.turns import Turn as RecordedTurn
 from clew.history.turns import turns_page
 from clew.ids import IdSource
+from clew.kinship import Branch, Comparison, compare_logs, descent, families
 from clew.store.contracts import Catalog, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
 from clew.store.queries import ShowProgress
 
@@ -192,6 +193,55 @@ class Library:
     async def _reverted(self, thread_id: str, turns: int) -> Reverted:
         self._changed(thread_id)
         return Reverted(thread=await anyio.to_thread.run_sync(self._catalog.get, thread_id), turns=turns)
+
+    async def tree(self, reference: str | None = None, *, limit: int | None = None) -> Sequence[Branch]:
+        """Threads with those that were forked from them or spawned by them, at any depth: the family of one thread, or
+        `limit` families (None: all), those with the newest changes first."""
+        of = None if reference is None else (await self.summary(reference)).id
+
+        def grow() -> Sequence[Branch]:
+            return families(self._everything(), self._after_turn, of=of, limit=limit)
+
+        return await anyio.to_thread.run_sync(grow)
+
+    def _everything(self) -> Iterator[ThreadSummary]:
+        query = ListQuery(archived=None, sort="created", ascending=True, limit=1000)
+        while True:
+            page = self._catalog.list(query)
+            yield from page.threads
+            if page.next_cursor is None:
+                return
+            query = msgspec.structs.replace(query, cursor=page.next_cursor)
+
+    def _after_turn(self, thread: ThreadSummary) -> str | None:
+        try:
+            return self._logs.inherited_turn(thread.id)
+        except (ClewError, OSError):
+            return None  # what cannot be read is shown all the same
+
+    async def compare(self, left: str, right: str | None = None) -> Comparison:
+        """Where two threads part, and what each did after that. `right` None: the thread that `left` was forked from or
+        spawned by; the comparison then has that one on its left. Raises `BadRequest` where there is none."""
+        one = await self.summary(left)
+        if right is None:
+            source = one.forked_from or one.parent_id
+            if source is None:
+                raise BadRequest("threads", f"{one.id} was forked from no other thread: name two")
+            one, other = await self.summary(source), one
+        else:
+            other = await self.summary(right)
+
+        def compare() -> Comparison:
+            lines = {thread.id: descent(thread, self._found) for thread in (one, other)}
+            return compare_logs(self._logs, one, other, lines)
+
+        return await anyio.to_thread.run_sync(compare)
+
+    def _found(self, thread_id: str) -> ThreadSummary | None:
+        try:
+            return self._catalog.get(thread_id)
+        except ThreadNotFound:
+            return None
 
     async def rename(self, reference: str, name: str | None) -> ThreadSummary:
         summary = await self.summary(reference)

@@ -40,6 +40,8 @@ Threads:
   list, ls         List threads, newest first.
   show             Show what happened in a thread.
   exec, e          Run one turn, in a new thread or in one that goes on.
+  tree             Show which threads were forked or spawned from which.
+  diff             Show where two threads part, and what each did then.
 
 Servers:
   mcp, mcp-server  Serve the tools `codex` and `codex-reply` to MCP clients.

@@ -85,6 +85,30 @@ Accepted for programs that pass them, without an effect here: --thread-source,
         aliases=("e",),
     ),
     Command(
+        "tree",
+        "clew.cli.branching:tree",
+        _WORK,
+        "Show which threads were forked or spawned from which.",
+        (
+            ("clew tree parser", "the family of this thread"),
+            ("clew tree", "all families, the newest changes first"),
+            ("clew tree --json --limit 0", "all of them, for programs"),
+        ),
+    ),
+    Command(
+        "diff",
+        "clew.cli.branching:diff",
+        _WORK,
+        "Show where two threads part, and what each did then.",
+        (
+            ("clew diff retry", "a fork and the thread it was forked from"),
+            ("clew diff 0199a213 retry --json", "two threads, for programs"),
+        ),
+        more="""\
+Forks and copies are recognised by their turns, also where both come from a third
+thread. Exit codes: 0 the same turns, 1 they differ, 2 trouble.""",
+    ),
+    Command(
         "fork",
         "clew.cli.keeping:fork",
         _KEEP,

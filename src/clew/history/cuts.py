@@ -14,7 +14,7 @@ from clew.history.turns import Place, TurnPlace, turn_places
 from clew.rollout.envelope import Record, Skipped, payload_kind
 from clew.rollout.scan import Passes
 
-__all__ = ["Back", "Cut", "find_cut", "find_cut_back", "find_turn"]
+__all__ = ["Back", "Cut", "find_cut", "find_cut_back", "find_turn", "not_a_start", "started_turn"]
 
 Back = Callable[[Passes | None], Iterable[Record | Skipped]]
 """Gives the lines of a thread newest first, each time from the end; those that are passed over may be left out."""
@@ -30,6 +30,10 @@ _NO_MARKER = re.compile(
     _HEAD
     + rb'(?:(?!event_msg")\w+"|event_msg","payload":\{"type":"(?!(?:%s)")\w+")' % "|".join((*STARTS, *ENDS)).encode()
 ).match
+not_a_start = re.compile(
+    _HEAD + rb'(?:(?!event_msg")\w+"|event_msg","payload":\{"type":"(?!(?:%s)")\w+")' % "|".join(STARTS).encode()
+).match
+"""Finds, in the bytes of a line, that no turn starts with it."""
 _NO_LEGACY_EVENT = re.compile(
     _HEAD
     + rb'(?:(?!event_msg"|compacted")\w+"|event_msg","payload":\{"type":"(?!(?:%s)")\w+")'
@@ -124,6 +128,13 @@ def find_cut_back(
         return None
     cut = _cut(places, end, after_turn, before_turn)
     return None if paginated and cut.at.ordinal is None else cut
+
+
+def started_turn(record: Record) -> str | None:
+    """The turn that starts with this line, if one does and has an id."""
+    if record.type != "event_msg" or payload_kind(record.payload) not in STARTS:
+        return None
+    return text((object_from(record.payload) or {}).get("turn_id"))
 
 
 def _only_one(after_turn: str | None, before_turn: str | None) -> None:

@@ -68,6 +68,10 @@ class _Places:
             self._files.append((file, array("Q")))
         self._files[-1][1].extend((record.start, record.end))
 
+    def first(self) -> Mark:
+        file, places = self._files[0]
+        return Mark(file, places[0])
+
     def by_file(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         for file, places in self._files:
             numbers = iter(places)
@@ -115,6 +119,14 @@ class TurnOffsets:
         except _Again:
             self._turns, self._mark = self._turns.anew(exact=True), Mark()
             self._read(log)
+
+    def ids(self) -> list[str]:
+        """The ids of all turns, oldest first."""
+        return self._turns.ids()
+
+    def mark(self, number: int) -> Mark:
+        """The place of the first line that tells of a turn (counted from 0)."""
+        return self._turns.first(number)
 
     def _read(self, log: TurnLog) -> None:
         for file, record in log.since(self._mark, passes=self._turns.passes):
@@ -187,6 +199,9 @@ class _LegacyTurns:
     def ids(self) -> list[str]:
         return [draft.id for draft in self._builder.drafts()]
 
+    def first(self, number: int) -> Mark:
+        return self._places[self._builder.drafts()[number]].first()
+
     def shown(self, log: TurnLog, chosen: Sequence[int], live: str | None) -> Iterable[Turn]:
         every = self._builder.drafts()
         drafts = [every[place] for place in chosen]
@@ -242,6 +257,9 @@ class _PaginatedTurns:
 
     def ids(self) -> list[str]:
         return list(self._order)
+
+    def first(self, number: int) -> Mark:
+        return self._places[self.ids()[number]].first()
 
     def shown(self, log: TurnLog, chosen: Sequence[int], live: str | None) -> Iterable[Turn]:
         ids = self.ids()

@@ -15,7 +15,7 @@ from typing import Any
 
 from clew.clock import Clock, utc_stamp
 from clew.errors import BadRequest, LogDamaged, Unsupported
-from clew.history.cuts import Cut, find_cut, find_cut_back
+from clew.history.cuts import Cut, find_cut, find_cut_back, not_a_start, started_turn
 from clew.history.dialects import as_legacy, not_legacy
 from clew.history.lines import settings_lines
 from clew.history.metadata import ThreadMeta, read_meta
@@ -37,11 +37,12 @@ from clew.rollout import (
     read_thread,
     read_thread_back,
 )
+from clew.rollout.chain import link_lines
 from clew.rollout.copying import Draft
 from clew.rollout.envelope import payload_kind
 from clew.rollout.scan import UNREADABLE, Passes, scan_forward
 
-__all__ = ["Fork", "Revert", "plan_fork", "plan_restore", "plan_revert"]
+__all__ = ["Fork", "Revert", "inherited_turn", "plan_fork", "plan_restore", "plan_revert"]
 
 _NOT_INHERITED = (
     "agent_nickname",
@@ -187,6 +188,29 @@ def plan_restore(home: Home, files: ThreadFiles, *, clock: Clock) -> Revert:
     before = ThreadFiles(files.thread_id, files.segments[:-1])
     cut = _cut(home, before, meta)
     return Revert(_segment(home, files, before, payload, cut, clock), _begun(home, files.current))
+
+
+def inherited_turn(home: Home, files: ThreadFiles) -> str | None:
+    """The last turn that a thread has from the one it was forked from; None where it has none."""
+    oldest = files.segments[0]
+    head = read_head(home, oldest)
+    own = parse_head(head) if head is not None else None
+    if own is None:
+        return None
+    if own.history_base is not None:
+        for link in lineage(home, oldest).links[1:]:
+            for line in link_lines(home, link, back=True, passes=not_a_start):
+                if isinstance(line, Record) and (turn := started_turn(line)) is not None:
+                    return turn
+        return None
+    last: str | None = None
+    with contextlib.closing(open_source(home.fs, oldest)) as source:
+        for line in scan_forward(source, passes=not_a_start):
+            if isinstance(line, Record) and (turn := started_turn(line)) is not None:
+                if turn[:13] >= files.thread_id[:13]:  # both begin with a time, where it is what programs make today
+                    break
+                last = turn
+    return last
 
 
 def _begun(home: Home, file: RolloutFile) -> int:

@@ -99,6 +99,10 @@ class LogStore(Protocol):
         """Who writes the thread right now, None when nobody does."""
         ...
 
+    def inherited_turn(self, thread_id: str) -> str | None:
+        """The id of the last turn that a fork has from its source; None where it has none. Raises `OSError`."""
+        ...
+
     async def fork(
         self,
         source_id: str,

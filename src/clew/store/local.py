@@ -48,7 +48,7 @@ from clew.rollout.durable import KnownDurable
 from clew.rollout.leftovers import UNPACKING, remove_dead
 from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
-from clew.store.branch import Fork, Revert, plan_fork, plan_restore, plan_revert
+from clew.store.branch import Fork, Revert, inherited_turn, plan_fork, plan_restore, plan_revert
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
 from clew.store.peer_index import path_in_database
@@ -220,6 +220,9 @@ class LocalStore:
 
     def holder(self, thread_id: str) -> Owner | None:
         return lock_holder(self._home, self._clew_home, thread_id)
+
+    def inherited_turn(self, thread_id: str) -> str | None:
+        return inherited_turn(self._home, self._files(thread_id))
 
     async def revert(self, thread_id: str, before_turn: str, owner: Owner) -> int:
         def plan(files: ThreadFiles) -> Revert:
