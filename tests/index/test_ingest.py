@@ -8,40 +8,21 @@ from pathlib import Path
 
 import apsw
 import pytest
+from indexed import database, take, work
 
 from clew.history.digest import Digest, digest_lines
 from clew.index import ingest as ingest_module
-from clew.index.files import FILES_DDL, known_files
-from clew.index.ingest import Digested, Report, Work, ingest
-from clew.index.sql import rows, run
-from clew.index.words import WORDS_DDL, turn_text
+from clew.index.files import known_files
+from clew.index.ingest import Digested, Report, ingest
+from clew.index.sql import rows
+from clew.index.words import turn_text
 from clew.rollout import Home, RealFileSystem
 from clew.testing.builders import ThreadBuilder
-
-
-def database(path: Path | str = ":memory:") -> apsw.Connection:
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(5000)
-    run(connection, FILES_DDL + WORDS_DDL)
-    return connection
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(RealFileSystem(), tmp_path / "codex")
-
-
-def work(connection: apsw.Connection, home: Home) -> list[Work]:
-    known = known_files(connection)
-    found: list[Work] = []
-    for file in home.files():
-        path = str(file.plain_path.relative_to(home.path))
-        found.append(Work(file=file, path=path, known=known.get(path)))
-    return sorted(found, key=lambda entry: entry.path)
-
-
-def take(connection: apsw.Connection, home: Home) -> Report:
-    return ingest(connection, home.fs, work(connection, home))
 
 
 def matches(connection: apsw.Connection, expression: str) -> list[tuple[int, int]]:
