@@ -71,6 +71,7 @@ async def open_threads(
             ids=ids,
             version=known,
             busy_wait=config.server.busy_wait_seconds,
+            ledger=store.ledger,
         ) as threads:
             yield threads
     finally:

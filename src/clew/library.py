@@ -11,7 +11,7 @@ import anyio.to_thread
 import msgspec
 
 from clew.clock import Clock
-from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, ThreadNotFound
+from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, ThreadNotFound, Unsupported
 from clew.history.context import Context
 from clew.history.metadata import read_meta
 from clew.history.rebuilding import rebuild_from
@@ -20,8 +20,9 @@ from clew.history.turns import Turn as RecordedTurn
 from clew.history.turns import turns_page
 from clew.ids import IdSource
 from clew.kinship import Branch, Comparison, compare_logs, descent, families
-from clew.store.contracts import Catalog, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
+from clew.store.contracts import Catalog, Ledger, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
 from clew.store.queries import ShowProgress
+from clew.store.stats import Stats, StatsQuery, with_names
 
 __all__ = ["Library", "Reverted", "TurnView", "TurnsPage"]
 
@@ -59,7 +60,15 @@ class Library:
     """The recorded threads of one home."""
 
     def __init__(
-        self, logs: LogStore, catalog: Catalog, *, owner: Owner, clock: Clock, ids: IdSource, version: str
+        self,
+        logs: LogStore,
+        catalog: Catalog,
+        *,
+        owner: Owner,
+        clock: Clock,
+        ids: IdSource,
+        version: str,
+        ledger: Ledger | None = None,
     ) -> None:
         self._logs = logs
         self._catalog = catalog
@@ -67,6 +76,7 @@ class Library:
         self._clock = clock
         self._ids = ids
         self._version = version
+        self._ledger = ledger
         self._turns_at: dict[str, tuple[object, TurnOffsets]] = {}  # where turns are in a log, by its version
 
     # -- what whoever runs turns knows besides
@@ -105,6 +115,33 @@ class Library:
             return await anyio.to_thread.run_sync(search, abandon_on_cancel=True)
         finally:
             stopped.set()
+
+    async def stats(self, query: StatsQuery | None = None, *, progress: ShowProgress | None = None) -> Stats:
+        """Tokens and turns by day, model, project, …, each turn once, also where forks and sub-agents copied it.
+        Threads have their titles with them. Cancelling ends the reading; `progress` is called from another thread.
+        Raises `BadRequest`, and `Unsupported` where nobody keeps books."""
+        ledger, asked = self._ledger, query or StatsQuery()
+        if ledger is None:
+            raise Unsupported("stats")
+        stopped = threading.Event()
+
+        def count() -> Stats:
+            wanted = asked
+            if asked.thread_id is not None:
+                wanted = msgspec.structs.replace(asked, thread_id=self._catalog.resolve(asked.thread_id).id)
+            return with_names(ledger.stats(wanted, stop=stopped.is_set, progress=progress), self._title)
+
+        try:
+            return await anyio.to_thread.run_sync(count, abandon_on_cancel=True)
+        finally:
+            stopped.set()
+
+    def _title(self, thread_id: str) -> str | None:
+        try:
+            summary = self._catalog.get(thread_id)
+        except ClewError:
+            return None  # it may be gone by now
+        return summary.name or summary.preview
 
     async def read(
         self, reference: str, *, cursor: str | None = None, limit: int = 25, newest_first: bool = False

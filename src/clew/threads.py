@@ -31,7 +31,7 @@ from clew.library import Library, TurnsPage, TurnView
 from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
 from clew.settings import ApprovalPolicy, Overrides, Settings
-from clew.store.contracts import Catalog, Lease, LogStore
+from clew.store.contracts import Catalog, Lease, Ledger, LogStore
 from clew.turn import Turn
 
 __all__ = ["Thread", "ThreadStatus", "Threads", "Turn", "TurnView", "TurnsPage"]
@@ -129,8 +129,9 @@ class Threads(Library):
         ids: IdSource,
         version: str,
         busy_wait: float | None = 2.0,
+        ledger: Ledger | None = None,
     ) -> None:
-        super().__init__(logs, catalog, owner=owner, clock=clock, ids=ids, version=version)
+        super().__init__(logs, catalog, owner=owner, clock=clock, ids=ids, version=version, ledger=ledger)
         self._engine = engine
         # A look at least: whether the holder is a clew, which is waited for, must be known.
         self._busy_wait = None if busy_wait is None else max(busy_wait, _ONE_LOOK)

@@ -52,6 +52,7 @@ Keeping threads:
   rename           Give a thread a name, or take it away.
   archive          Put threads away; they stay on disk.
   unarchive        Take archived threads out again.
+  stats            Count tokens and turns by day, model, project, …
   unlock           Show who holds a thread; free what killed programs left.
   compress         Compress threads that nobody touched for days.
   materialize      Unpack compressed threads.

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from written import completed, context, event, item, meta, said, started, written
 
 from clew.history.usage import Tokens, UsageTally, count_once
 from clew.rollout import Home, MemorySource, RealFileSystem, open_source, payload_kind, scan_forward
 from clew.rollout.envelope import Line, Record, Skipped, decode_line
 from clew.testing import ERAS, Call, Era, ThreadBuilder
 from clew.testing.homes import write_every_shape
-from history.written import completed, context, event, item, meta, said, started, written
 
 TURN = "01a1f853-89ad-7dd1-9931-b57fb7397706"
 ANSWER = Tokens(80, 0, 0, 40, 0, 120)

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from written import TIME, compacted, context, event, item, message, meta, said, started
 
 from clew.history.weights import CAUSES, Weights, image_bytes
 from clew.rollout import Home, RealFileSystem, payload_kind
 from clew.rollout.envelope import Line, Record, decode_line, encode_line
 from clew.testing.homes import write_every_shape
-from history.written import TIME, compacted, context, event, item, message, meta, said, started
 
 PICTURE = "data:image/png;base64," + "iVBOR" * 200
 

@@ -157,6 +157,23 @@ thread. Exit codes: 0 the same turns, 1 they differ, 2 trouble.""",
         (("clew unarchive 0199a213", "it is listed and can go on"),),
     ),
     Command(
+        "stats",
+        "clew.cli.stats:stats",
+        _KEEP,
+        "Count tokens and turns by day, model, project, …",
+        (
+            ("clew stats", "day by day"),
+            ("clew stats --by model --since 30d", "which models the last month went to"),
+            ("clew stats --by thread --here --limit 5", "the five dearest threads of this folder"),
+            ("clew stats --by project --json", "for programs"),
+        ),
+        more="""\
+Each turn counts once, also where forks and sub-agents copied it, and also when
+it was taken back. Tokens are those the log tells of; the oldest threads tell
+none. Cost is shown for models whose price stands in config.toml:
+[stats.prices.MODEL] with input, cached and output, per million tokens.""",
+    ),
+    Command(
         "unlock",
         "clew.cli.unlocking:unlock",
         _KEEP,

@@ -18,6 +18,7 @@ import msgspec
 
 from clew.config.inputs import Inputs, gather_inputs
 from clew.config.layers import Merged, Source, map_layer
+from clew.config.prices import Price, read_prices
 from clew.config.providers import OFFLINE, OPENAI, Provider, read_providers
 from clew.config.reader import Reader
 from clew.config.sources import SourcedValue, sourced
@@ -49,7 +50,8 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What is configured, checked. Names and meanings are those of `config.toml`; None: not configured.
 
-    `model_provider` is the chosen provider's id. `warnings` are sentences about things that are odd but harmless.
+    `model_provider` is the chosen provider's id; `prices` are by model. `warnings` are sentences about things that are
+    odd but harmless.
     """
 
     codex_home: Path
@@ -70,6 +72,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     project_doc_fallback_filenames: tuple[str, ...]
     project_root_markers: tuple[str, ...]
     server: ServerOptions
+    prices: Mapping[str, Price]
     warnings: tuple[str, ...]
     _providers: dict[str, Provider]
     _refused: dict[str, ConfigInvalid]
@@ -107,7 +110,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def sources(self) -> tuple[SourcedValue, ...]:
         """Each effective key with its value and where that came from; secrets masked."""
         merged = Merged(self._inputs.layers)
-        return tuple(sourced(self._inputs, merged, msgspec.structs.asdict(self), self.server, self._providers))
+        values = msgspec.structs.asdict(self)
+        return tuple(sourced(self._inputs, merged, values, self.server, self._providers, self.prices))
 
     def with_overrides(self, values: Mapping[str, Any]) -> Config:
         """This configuration with a call's own map of dotted keys to JSON values over it.
@@ -286,12 +290,14 @@ def _read(inputs: Inputs) -> tuple[Config, list[ConfigInvalid]]:
     for key in (*INSTRUCTION_FILES, *INSTRUCTION_TEXTS):
         reader.text(key)  # the texts are read when a thread starts; their types are checked now
     server, unknown = read_server(reader)
-    notes = inputs.notes if inputs.strict else (*inputs.notes, *unknown)  # strictly, they are problems already
+    prices, odd = read_prices(reader)
+    notes = inputs.notes if inputs.strict else (*inputs.notes, *unknown, *odd)  # strictly, they are problems already
     config = Config(
         codex_home=inputs.codex_home,
         clew_home=inputs.clew_home,
         profile=inputs.profile,
         server=server,
+        prices=prices,
         warnings=notes,
         _providers=providers,
         _refused=refused,

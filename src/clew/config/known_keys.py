@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from clew.config.layers import Layer, dotted
 from clew.config.positions import KeyPath
+from clew.config.prices import PRICE_KEYS
 from clew.config.providers import PROVIDER_KEYS
 from clew.config.values import SANDBOX_KEYS, ServerOptions
 from clew.errors import ConfigInvalid
@@ -36,7 +37,7 @@ _TOP_NAMES = """
     model_verbosity notice notify openai_base_url orchestrator oss_provider otel permissions personality
     plan_mode_reasoning_effort plugins profile profiles project_doc_fallback_filenames project_doc_max_bytes
     project_root_markers projects realtime review_model sandbox_mode sandbox_workspace_write service_tier
-    shell_environment_policy show_raw_agent_reasoning skills sqlite_home suppress_unstable_features_warning
+    shell_environment_policy show_raw_agent_reasoning skills sqlite_home stats suppress_unstable_features_warning
     tool_output_token_limit tool_suggest tools tui web_search windows
     """
 _TOP = frozenset(_TOP_NAMES.split())
@@ -68,6 +69,11 @@ def _unknown(table: Mapping[str, Any], at: KeyPath) -> Iterator[tuple[KeyPath, C
             case "model_providers":
                 for name, provider in inner.items():
                     yield from _others(provider, (*path, name), _PROVIDER)
+            case "stats":
+                yield from _others(inner, path, ("prices",))
+                prices = inner.get("prices")
+                for name, price in cast("dict[str, Any]", prices).items() if isinstance(prices, dict) else ():
+                    yield from _others(price, (*path, "prices", name), PRICE_KEYS)
             case "profiles":
                 for name, profile in inner.items():
                     if isinstance(profile, dict):

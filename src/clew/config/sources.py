@@ -10,6 +10,7 @@ import msgspec
 
 from clew.config.layers import Merged, Source, dotted
 from clew.config.positions import KeyPath
+from clew.config.prices import PRICE_KEYS, Price
 from clew.config.providers import OPENAI, PROVIDER_KEYS, Provider
 from clew.config.reader import is_secret
 from clew.config.values import INSTRUCTION_FILES, INSTRUCTION_TEXTS, SANDBOX_KEYS, ServerOptions
@@ -52,6 +53,7 @@ def sourced(
     values: Mapping[str, Any],
     server: ServerOptions,
     providers: Mapping[str, Provider],
+    prices: Mapping[str, Price],
 ) -> list[SourcedValue]:
     out: list[SourcedValue] = []
 
@@ -96,6 +98,10 @@ def sourced(
             else:
                 for name, inner in sorted(cast("dict[str, Any]", value).items()):
                     say((*at, key, name), inner)
+    for model in sorted(prices):
+        for key in PRICE_KEYS:
+            if (amount := getattr(prices[model], key)) is not None:
+                say(("stats", "prices", model, key), amount)
     return out
 
 

@@ -21,10 +21,12 @@ from clew.store.queries import (
     Stop,
     ThreadSummary,
 )
+from clew.store.stats import Stats, StatsQuery
 
 __all__ = [
     "Catalog",
     "Lease",
+    "Ledger",
     "ListQuery",
     "LogStore",
     "Page",
@@ -174,3 +176,12 @@ class Catalog(Protocol):
     def archive(self, thread_id: str) -> ThreadSummary: ...
 
     def unarchive(self, thread_id: str) -> ThreadSummary: ...
+
+
+class Ledger(Protocol):
+    """What was spent. Blocks, and belongs in a worker thread."""
+
+    def stats(self, query: StatsQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None) -> Stats:
+        """Tokens and turns, each turn once however many files tell of it. Raises `BadRequest` for a time that is none.
+        What is answered after `stop` told so is of no use."""
+        ...

@@ -51,6 +51,7 @@ from clew.rollout.scan import Passes
 from clew.store.branch import Fork, Revert, inherited_turn, plan_fork, plan_restore, plan_revert
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
+from clew.store.ledger import HomeLedger
 from clew.store.peer_index import path_in_database
 from clew.store.refusals import refusal
 from clew.store.search import Scan, bundled_ripgrep
@@ -121,6 +122,7 @@ class LocalStore:
         self.catalog = HomeCatalog(
             self._home, clew_home, owner=owner, clock=clock, fail=self._fail, shelf=self.shelf, scan=self.scan
         )
+        self.ledger = HomeLedger(self._home)
 
     def close(self) -> None:
         """Finish what was handed to the writing thread and end it."""
