@@ -21,6 +21,7 @@ __all__ = [
     "Skipped",
     "decode_line",
     "encode_line",
+    "encode_rest",
     "freeze_line",
     "payload_at",
     "payload_kind",
@@ -186,18 +187,15 @@ def encode_line(line: Line, *, timestamp: str, ordinal: int | None) -> bytes:
     Half surrogate pairs become U+FFFD. Raises `TypeError` for a payload that is no JSON value.
     """
     number = b"" if ordinal is None else b',"ordinal":%d' % ordinal
-    metadata = b"" if line.metadata is None else b',"metadata":' + _json(line.metadata)
-    kind = _encoder.encode(line.type)
-    parts = (
-        b'{"timestamp":',
-        _encoder.encode(timestamp),
-        number,
-        b',"type":',
-        kind,
-        b',"payload":',
-        _json(line.payload),
-    )
-    return b"".join((*parts, metadata, b"}\n"))
+    return b"".join((b'{"timestamp":', _encoder.encode(timestamp), number, encode_rest(line)))
+
+
+def encode_rest(line: Line) -> bytes:
+    """What stands in a line behind its time and ordinal, which the writer knows only later. Raises as `encode_line`."""
+    kind, payload = _encoder.encode(line.type), _json(line.payload)
+    if line.metadata is None:
+        return b"".join((b',"type":', kind, b',"payload":', payload, b"}\n"))
+    return b"".join((b',"type":', kind, b',"payload":', payload, b',"metadata":', _json(line.metadata), b"}\n"))
 
 
 def freeze_line(line: Line) -> Line:

@@ -18,7 +18,7 @@ from clew.clock import Clock, utc_stamp
 from clew.errors import DiskFull, LogReplaced, SyncFailed
 from clew.rollout.chain import Head, parse_head
 from clew.rollout.durable import Doubt, KnownDurable
-from clew.rollout.envelope import Line, Record, Skipped, encode_line, freeze_line
+from clew.rollout.envelope import Line, Record, Skipped, encode_rest
 from clew.rollout.failpoints import FailPoints
 from clew.rollout.filesystem import File, FileIdentity, FileSystem
 from clew.rollout.leftovers import CREATING, new_beside, remove_old
@@ -50,10 +50,12 @@ HEAD_LINES = 210
 
 @dataclass(slots=True)
 class _Staged:
-    """A line that was accepted: as it was given, as raw JSON, and (once its number is known) as bytes of the file."""
+    """A line that was accepted: as it was given, as JSON behind its number, and (once that is known) as bytes of the
+    file. `head`: what it says about the file, if it begins one."""
 
     line: Line
-    frozen: Line
+    rest: bytes
+    head: Head
     data: bytes = b""
 
 
@@ -118,7 +120,7 @@ class LogWriter:
 
     def stage(self, lines: Sequence[Line]) -> None:
         """Accept lines. Raises `TypeError` for a payload that is no JSON; none of the lines is taken then."""
-        self._staged += [_Staged(line, freeze_line(line)) for line in lines]
+        self._staged += [_Staged(line, encode_rest(line), _head_of(line)) for line in lines]
 
     def flush(self) -> int:
         """Write everything pending in one go and give the log's size. With nothing pending, what was written and is not
@@ -241,7 +243,7 @@ class LogWriter:
 
     def _begin(self) -> None:
         """Make the log with everything pending in it. Its name appears when all of it is durable."""
-        head = _head_of(self._staged[0].frozen)
+        head = self._staged[0].head
         self._paginated = head.history_mode == "paginated"
         self._next_ordinal = _first_ordinal(head)
         self._forget_bytes()
@@ -310,7 +312,7 @@ class LogWriter:
         size = self._size = file.size()
         self._needs_newline = size > 0 and file.read_at(size - 1, 1) != b"\n"
         if size == 0:
-            head = _head_of(self._staged[0].frozen)
+            head = self._staged[0].head
             self._paginated = head.history_mode == "paginated"
             self._next_ordinal = _first_ordinal(head)
             return size
@@ -334,18 +336,18 @@ class LogWriter:
                 break
         if head is None and not newer:
             # Ruins of a first write that broke off: the thread begins with what is written now.
-            head = _head_of(self._staged[0].frozen)
+            head = self._staged[0].head
             self._paginated = head.history_mode == "paginated"
         self._next_ordinal = _first_ordinal(head) + newer
         return size
 
     def _encode_staged(self) -> None:
         """Number and stamp what has neither yet."""
-        stamp = utc_stamp(self._clock.now())
+        stamp = b'{"timestamp":"%s"' % utc_stamp(self._clock.now()).encode()
         for staged in self._staged:
             if not staged.data:
-                ordinal = self._next_ordinal if self._paginated else None
-                staged.data = encode_line(staged.frozen, timestamp=stamp, ordinal=ordinal)
+                number = b',"ordinal":%d' % self._next_ordinal if self._paginated else b""
+                staged.data = stamp + number + staged.rest
                 self._next_ordinal += 1
 
     # -- while writing ------------------------------------------------------------------------------------------------
@@ -465,9 +467,12 @@ class LogWriter:
                 file.close()
 
 
+_NO_HEAD = Head()
+
+
 def _head_of(line: Line) -> Head:
     if line.type != "session_meta":
-        return Head()
+        return _NO_HEAD
     return parse_head(Record(type=line.type, payload=msgspec.Raw(msgspec.json.encode(line.payload))))
 
 
