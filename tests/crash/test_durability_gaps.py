@@ -309,6 +309,21 @@ def test_a_fork_after_a_failed_one_does_not_trust_the_next_sync() -> None:
         world.close()
 
 
+def test_a_thread_is_found_and_moved_although_what_was_noted_of_threads_cannot_be_read() -> None:
+    world = World()
+    try:
+        world.begin(world.programs[0], paginated=True, count=1, durable=True, trouble=Trouble())
+        (thread,) = world.threads.values()
+        world.end(world.programs[0], thread, Trouble())
+        for at in range(1, 30):
+            world.replace(world.programs[0])  # the next one has not read the notes yet
+            world.put_away(
+                world.programs[0], thread, Trouble("fault", operation="open", at=at, error=30), away=at % 2 > 0
+            )
+    finally:
+        world.close()
+
+
 # -- leftovers of unpacking -------------------------------------------------------------------------------------------
 
 

@@ -173,7 +173,11 @@ class HomeCatalog:
         return frozenset() if ancestor is None else frozenset(self.descendants(ancestor))
 
     def _marks(self) -> Mapping[str, Marks]:
-        return {} if self._shelf is None else self._shelf.marks()
+        try:
+            return {} if self._shelf is None else self._shelf.marks()
+        except OSError:
+            # A disk that does not give what people noted must not hide the threads they noted it of.
+            return {}
 
     def search(
         self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
