@@ -56,9 +56,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 class TurnInput(msgspec.Struct, frozen=True, kw_only=True):
     """What starts a turn: the text, images (data or http URLs) and local image files, an optional JSON schema that the
-    last message must follow, and who triggered it (`mcp`, `exec`, `cli`, …)."""
+    last message must follow, and who triggered it (`mcp`, `exec`, `cli`, …).
+
+    A turn of the kind "compaction" says nothing: the model sums up the thread so far, and later turns go on from the
+    summary."""
 
     text: str
+    kind: Literal["message", "compaction"] = "message"
     images: tuple[str, ...] = ()
     local_images: tuple[str, ...] = ()
     output_schema: dict[str, Any] | None = None

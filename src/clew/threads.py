@@ -21,8 +21,8 @@ import msgspec
 
 from clew.clock import Clock, utc_stamp
 from clew.engine import Approver, Engine
-from clew.errors import FolderGone, LogDamaged, Owner, ProviderUnknown, ThreadArchived
-from clew.events import Notice, TurnInput
+from clew.errors import BadRequest, FolderGone, LogDamaged, Owner, ProviderUnknown, ThreadArchived
+from clew.events import ApprovalRequest, Decision, Notice, TurnInput
 from clew.history.context import Context
 from clew.history.lines import session_meta
 from clew.history.metadata import read_meta
@@ -97,6 +97,20 @@ class Thread:
     def run(self, turn: TurnInput, *, approver: Approver) -> Turn:
         """Ask for a turn; comes back at once. Turns of a thread run one after the other."""
         return self._threads.enqueue(self, turn, approver)
+
+    def compact(self, *, trigger: str = "user") -> Turn:
+        """Ask for a turn that sums up the thread so far, so that later ones carry less. Nothing recorded is lost.
+        Raises `BadRequest` for a thread that has no turn yet."""
+        if self.fresh is not None:
+            raise BadRequest("thread", "there is nothing to sum up yet")
+        return self.run(TurnInput(text="", kind="compaction", trigger=trigger), approver=_Unasked())
+
+
+class _Unasked:
+    """For turns that call no tools: nothing is asked."""
+
+    async def decide(self, request: ApprovalRequest) -> Decision:
+        return Decision.DENY
 
 
 class _Fresh(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from agent_bench import House, Workshop, heard, inputs, reached
 from inline_snapshot import snapshot
 
 from clew.config import OFFLINE
+from clew.errors import BadRequest
 from clew.events import ItemCompleted, Notice, Usage, UsageUpdated
 from clew.settings import Overrides
 from clew.testing import Gate, Received, Step, ThreadBuilder, call, say
@@ -84,6 +85,56 @@ async def test_a_full_window_is_compacted_before_the_next_request(workshop: Work
         assert sent == {item["id"] for item in window["replacement_history"]}
         await house.say(thread, "@say Third.")
         assert inputs(workshop.requests[-1]) == [*inputs(following), "assistant: Again.", "user: @say Third."]
+
+
+@pytest.mark.parametrize("era", ["paginated", "legacy"])
+async def test_a_thread_is_compacted_in_a_turn_of_its_own_when_somebody_asks_for_it(
+    era: str, workshop: Workshop
+) -> None:
+    async with workshop.open() as house:
+        thread = await (house.start() if era == "paginated" else house.legacy())
+        await house.say(thread, "@say Hello.")
+        before = len(house.lines(thread))
+        workshop.script.steps.append(SUMMARY)
+        turn = thread.compact(trigger="cli")
+        result = await turn.wait()
+        assert (result.status, result.last_message) == ("completed", None)
+        assert result.usage == Usage(input_tokens=70, output_tokens=7, total_tokens=77)
+        shown = "shown ContextCompaction" if era == "paginated" else "context_compacted"
+        window = ["compacted", "world_state", "turn_context", "thread_settings_applied", "token_count", shown]
+        counted = ["token_usage_record", "token_count"]
+        assert house.kinds(thread, before) == ["task_started", *counted, *window, "task_complete"]
+        told = [event.item.type for event in await heard(turn) if isinstance(event, ItemCompleted)]
+        assert told == ["contextCompaction"]
+        await house.check(thread)
+        page = await house.threads.read(thread.id, newest_first=True, limit=1)
+        kinds = [item["type"] for item in page.turns[0].items]
+        assert (page.turns[0].status, kinds) == ("completed", ["contextCompaction"])
+        assert (await house.say(thread, "@say On.")).last_message == "On."
+        assert inputs(workshop.requests[-1])[-1] == "user: @say On."
+        assert not any("Hello." in line and line.startswith("assistant") for line in inputs(workshop.requests[-1]))
+
+
+async def test_a_compaction_that_fails_or_is_stopped_leaves_the_context_as_it_was(workshop: Workshop) -> None:
+    async with workshop.open() as house:
+        thread = await house.start()
+        with pytest.raises(BadRequest):
+            thread.compact()
+        await house.say(thread, "@say Hello.")
+        workshop.script.steps.append(Step(status=400, error={"message": "no"}))
+        failed = await thread.compact().wait()
+        assert (failed.status, failed.error is not None) == ("failed", True)
+        gate = Gate()
+        workshop.script.steps.append(Step(items=[say("The gist.")], gate=gate))
+        turn = thread.compact()
+        await reached(gate)
+        turn.interrupt()
+        assert (await turn.wait()).status == "interrupted"
+        gate.release()
+        await house.check(thread)
+        assert compacted(house, thread) == []
+        await house.say(thread, "@say On.")
+        assert "assistant: Hello." in inputs(workshop.requests[-1])
 
 
 async def test_a_full_window_is_compacted_inside_a_turn(workshop: Workshop) -> None:

@@ -177,10 +177,14 @@ class TurnRun:
         await self._emit(TurnStarted(self._live.thread_id, self._turn_id))
         for notice in self._bench.surroundings.notices:
             await self._emit(Notice(self._turn_id, notice))
-        await self._record_prompt()
         error: ModelError | None = None
         try:
-            await self._converse()
+            if self._turn.kind == "compaction":
+                await self._live.record(self._started_lines(self._started))
+                await self._compact()
+            else:
+                await self._record_prompt()
+                await self._converse()
         except ModelError as failure:
             error = failure
         if self._stop.is_set():
@@ -190,12 +194,15 @@ class TurnRun:
         await self._emit(TurnEnded(self._turn_id, result))
         return result
 
-    # -- the user's message
+    # -- the beginning
+
+    def _started_lines(self, now: float) -> list[Line]:
+        return self._lines.started(now=now, trigger=self._turn.trigger, context_window=self._bench.window.usable)
 
     async def _record_prompt(self) -> None:
         now = self._bench.clock.now()
         live, context = self._live, self._live.context
-        lines = self._lines.started(now=now, trigger=self._turn.trigger, context_window=self._bench.window.usable)
+        lines = self._started_lines(now)
         state: dict[str, Any] | None = None
         patch: dict[str, Any] | None = None
         if context.baseline is None or context.world_state is None:
