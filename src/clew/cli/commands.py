@@ -58,6 +58,40 @@ COMMANDS = (
         ),
     ),
     Command(
+        "chat",
+        "clew.cli.resuming:chat",
+        _WORK,
+        "Talk to the agent in the terminal, in a new thread.",
+        (
+            ("clew chat", "a new thread in this folder"),
+            ("clew chat 'why does the build fail?'", "with the first message"),
+            ("clew chat -C ~/parser -s workspace-write", "in another folder, where commands may write"),
+        ),
+        more="""\
+Line by line: Enter sends, Alt-Enter begins a new line, what is pasted stays
+together. Ctrl-C stops the turn; Ctrl-C twice or Ctrl-D leaves. `/help` lists
+what else there is: /save /name /fork /compact /status /diff /quit. Without a
+terminal, every line of standard input is a message.""",
+    ),
+    Command(
+        "resume",
+        "clew.cli.resuming:resume",
+        _WORK,
+        "Go on with a thread in the terminal; choose it from a list.",
+        (
+            ("clew resume", "choose from the threads of this folder"),
+            ("clew resume parser", "by name (or ID, the beginning of one, or last)"),
+            ("clew resume --last 'and now fix it'", "the newest of this folder, with a message"),
+            ("clew resume --fork parser", "in a copy; the thread stays as it is"),
+            ("printf 'hi\\n/quit\\n' | clew resume last", "messages from a pipe, a line each"),
+        ),
+        usage="clew resume [OPTIONS] [THREAD] [MESSAGE]",
+        more="""\
+The thread keeps its recorded model, folder, sandbox and approval policy unless
+an option names another one. Without a terminal the list to choose from is
+numbered, and a number is read. The conversation is that of `clew chat`.""",
+    ),
+    Command(
         "exec",
         "clew.cli.execution:execute",
         _WORK,

@@ -30,7 +30,7 @@ from clew.store.contracts import ListQuery
 if TYPE_CHECKING:
     from clew.threads import Thread, Threads, Turn
 
-__all__ = ["ORIGINATOR", "Outcome", "Refuse", "Run", "check_policy", "die", "follow", "open_thread", "run"]
+__all__ = ["ORIGINATOR", "Outcome", "Refuse", "Run", "check_policy", "die", "follow", "newest", "open_thread", "run"]
 
 Arguments = TypeVarTuple("Arguments")
 
@@ -104,7 +104,7 @@ async def open_thread(threads: Threads, plan: Run) -> tuple[Thread, tuple[str, .
     overrides, notices = named_overrides(plan.config, plan.options)
     reference = request.reference
     if reference is None:
-        reference = await _newest(threads, None if request.anywhere else defaults.cwd)
+        reference = await newest(threads, None if request.anywhere else defaults.cwd)
     try:
         if request.action == "fork":
             reference = await threads.fork(reference)
@@ -196,7 +196,8 @@ async def _obey_signals(
         die(signal.SIGTERM, leftover)
 
 
-async def _newest(threads: Threads, folder: str | None) -> str:
+async def newest(threads: Threads, folder: str | None) -> str:
+    """The id of the newest thread of a folder (None: of any) that belongs to no other thread."""
     query = ListQuery(cwd=folder, limit=50)
     while True:
         page = await threads.list(query)

@@ -22,7 +22,7 @@ from clew.events import (
 )
 from clew.settings import Sandbox, SandboxMode, Settings
 
-__all__ = ["HumanView", "JsonView", "View"]
+__all__ = ["HumanView", "JsonView", "View", "sandbox_text"]
 
 _OUTPUT_LINES = 20
 
@@ -94,7 +94,7 @@ class HumanView:
                     f"{settings.model} ({settings.provider})" + (f", {settings.effort}" if settings.effort else ""),
                 ),
                 ("cwd", settings.cwd),
-                ("sandbox", _sandbox(settings.sandbox)),
+                ("sandbox", sandbox_text(settings.sandbox)),
                 (
                     "approval",
                     f"{settings.approval} (nobody can be asked here)" if settings.approval != "never" else "never",
@@ -127,6 +127,12 @@ class HumanView:
                 pass
 
     def end(self, result: TurnResult) -> None:
+        self._ended(result)
+        tokens = f"{self._total:,} tokens in this thread. " if self._total else ""
+        self._say("\n" + self._dim(f"{tokens}Go on with: clew exec resume {result.thread_id} …") + "\n")
+
+    def _ended(self, result: TurnResult) -> None:
+        """The final answer where it was not streamed, and how it ended when not well."""
         self._end_line()
         if result.status == "completed" and not self._live and result.last_message:
             sys.stdout.write(result.last_message.rstrip("\n") + "\n")
@@ -135,8 +141,6 @@ class HumanView:
             self._say(f"{self._red('Error:')} {clean(result.error.message if result.error else 'the turn failed')}\n")
         elif result.status == "interrupted":
             self._say("Interrupted.\n")
-        tokens = f"{self._total:,} tokens in this thread. " if self._total else ""
-        self._say("\n" + self._dim(f"{tokens}Go on with: clew exec resume {result.thread_id} …") + "\n")
 
     def _started(self, item: Item) -> None:
         if item.type == "commandExecution":
@@ -220,7 +224,8 @@ def _outcome(shown: dict[str, Any]) -> str:
     return "" if shown["status"] == "completed" else str(shown["status"]).replace("_", " ")
 
 
-def _sandbox(sandbox: Sandbox) -> str:
+def sandbox_text(sandbox: Sandbox) -> str:
+    """A sandbox in a few words."""
     if sandbox.mode is not SandboxMode.WORKSPACE_WRITE:
         return str(sandbox.mode)
     extra = [*sandbox.writable_roots, *(["network"] if sandbox.network_access else [])]

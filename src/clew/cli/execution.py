@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from clew.cli import terminal
 from clew.cli.exec_request import read_request
-from clew.cli.options import Globals, UsageError
+from clew.cli.options import UsageError
 from clew.cli.registry import Options
 from clew.errors import ClewError
 
@@ -111,7 +111,7 @@ def execute(
     from clew.cli.opening import load_config, trusted
     from clew.cli.prompt import read_prompt
 
-    with_roots = _with_roots(options, add_dir)
+    with_roots = options.with_roots(add_dir)
     config = load_config(with_roots, user_files=not ignore_user_config)
     check_policy(config)
     stdin = cast("TextIO | None", sys.stdin)  # None when the caller closed it
@@ -146,14 +146,6 @@ class UntrustedFolder(ClewError):
             "Not inside a trusted directory and --skip-git-repo-check was not specified.",
             hint="Nothing here could be undone. Run it in a git repository, or say --trust if that is what you want.",
         )
-
-
-def _with_roots(options: Globals, folders: tuple[str, ...]) -> Globals:
-    """`--add-dir` as further writable roots."""
-    if not folders:
-        return options
-    base = options.folder()
-    return replace(options, roots=tuple(os.path.normpath(base / folder) for folder in folders))
 
 
 def _turn_input(text: str, images: tuple[str, ...], schema: Path | None, folder: Path) -> TurnInput:

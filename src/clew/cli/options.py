@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from os.path import normpath
 from pathlib import Path
 
 __all__ = ["APPROVALS", "GLOBAL_HELP", "SANDBOXES", "Globals", "UsageError", "did_you_mean", "take_globals"]
@@ -76,6 +77,11 @@ class Globals:
             "approval_policy": ("--ask-for-approval", self.approval),
         }
         return {key: (option, value) for key, (option, value) in named.items() if value is not None}
+
+    def with_roots(self, folders: Sequence[str]) -> Globals:
+        """The same with these folders, relative to the working folder, as `roots`."""
+        base = self.folder()
+        return replace(self, roots=tuple(normpath(base / folder) for folder in folders)) if folders else self
 
     def with_config(self, *assignments: str) -> Globals:
         """The same with more `KEY=VALUE` settings behind the given ones."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clew.store.contracts import ThreadSummary
     from clew.threads import Threads, TurnView
 
-__all__ = ["read_turns", "show"]
+__all__ = ["content_text", "read_turns", "show"]
 
 _Switch = Parameter(negative="")
 _Json = dict[str, Any]
@@ -172,7 +172,7 @@ def _item(out: Console, item: _Json) -> None:
 
     match item.get("type"):
         case "userMessage":
-            line(">", "bold cyan", _content(item), "bold")
+            line(">", "bold cyan", content_text(item), "bold")
         case "agentMessage":
             line("•", "dim" if item.get("phase") == "commentary" else "bold green", str(item.get("text") or ""))
         case "reasoning":
@@ -216,7 +216,7 @@ def _status(out: Console, item: _Json) -> None:
         out.print(f"  {'not finished' if status == 'inProgress' else status}", style="red")
 
 
-def _content(item: _Json) -> str:
+def content_text(item: _Json) -> str:
     """The text of a user message; pictures by their names."""
     if isinstance(item.get("text"), str):
         return str(item["text"])
