@@ -13,7 +13,8 @@ _TIMEOUT = 5.0
 _DIFF_TIMEOUT = 30.0
 _MOST_UNTRACKED = 200
 # What a repository configures is not run: programs for differences and texts, watchers of files.
-_DIFF = ("-c", "core.fsmonitor=false", "diff", "--no-ext-diff", "--no-textconv", "--no-color")
+_UNWATCHED = ("-c", "core.fsmonitor=false")
+_DIFF = (*_UNWATCHED, "diff", "--no-ext-diff", "--no-textconv", "--no-color")
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _QUESTIONS = {
     "commit_hash": ("rev-parse", "HEAD"),
@@ -46,7 +47,7 @@ async def working_diff(cwd: str) -> str | None:
     # Before the first commit there is none to compare with: everything is new.
     base = "HEAD" if await _git(cwd, ("rev-parse", "--verify", "-q", "HEAD")) else _EMPTY_TREE
     known = await _git(cwd, (*_DIFF, "--relative", base), seconds=_DIFF_TIMEOUT)
-    listed = await _git(cwd, ("ls-files", "-z", "--others", "--exclude-standard"))
+    listed = await _git(cwd, (*_UNWATCHED, "ls-files", "-z", "--others", "--exclude-standard"))
     if known is None or listed is None:
         return None
     parts = [known] if known else []
