@@ -39,6 +39,8 @@ Never lose the thread of a coding agent.
 Threads:
   list, ls         List threads, newest first.
   show             Show what happened in a thread.
+  chat             Talk to the agent in the terminal, in a new thread.
+  resume           Go on with a thread in the terminal; choose it from a list.
   exec, e          Run one turn, in a new thread or in one that goes on.
   tree             Show which threads were forked or spawned from which.
   diff             Show where two threads part, and what each did then.
@@ -215,7 +217,7 @@ def test_every_example_can_be_written_like_that(example: str) -> None:
     assert "\0" not in repr((call.args, call.keywords))
 
 
-_SILENT = ("mcp", "completion")
+_SILENT = ("chat", "mcp", "completion")
 
 
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS if command.name not in _SILENT])

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +26,7 @@ UP, DOWN, END, ALT_ENTER = "\x1b[A", "\x1b[B", "\x1b[F", "\x1b\r"
 _LEADS = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 _SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\^-~]")
 _WHERE = b"\x1b[6n"
+_READS, _READS_NOT = b"\x1b[?2004h", b"\x1b[?2004l"
 _PATIENCE = 20.0
 
 
@@ -85,14 +86,20 @@ class Screen:
         """Press the keys, then wait until the text is written behind what was waited for before. Gives what was written
         up to it."""
         self.send(*send)
-        deadline = time.monotonic() + _PATIENCE
-        while (place := self.said.find(text, self._seen)) < 0:
-            if not self._more(deadline):
-                raise AssertionError(
-                    f"{text!r} did not come; behind what was seen there is:\n{self.said[self._seen :]}"
-                )
-        start, self._seen = self._seen, place + len(text)
+        self._until(lambda: text in self.said[self._seen :], f"{text!r} did not come")
+        start, self._seen = self._seen, self.said.index(text, self._seen) + len(text)
         return self.said[start : self._seen]
+
+    def prompt(self) -> None:
+        """Wait until keys are read one by one. What is typed before that, the terminal keeps for later."""
+        self._until(lambda: self._raw.count(_READS) > self._raw.count(_READS_NOT), "no prompt came")
+
+    def _until(self, come: Callable[[], bool], complaint: str) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not come():
+            ended = self.process.poll() is not None
+            if not self._more(time.monotonic() + (0 if ended else 0.2)) and (ended or time.monotonic() > deadline):
+                raise AssertionError(f"{complaint}; behind what was seen there is:\n{self.said[self._seen :]}")
 
     def end(self) -> int:
         """Wait for the end of the program; gives its exit code, negative for a signal."""

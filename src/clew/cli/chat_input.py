@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import termios
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,8 +91,8 @@ class LineReader:
 
 
 class TerminalReader:
-    """A line editor with history on a terminal. Enter sends, Alt-Enter (or Ctrl-J) begins a line, pasted lines stay
-    together. `earlier` are messages that the arrow keys bring back, oldest first."""
+    """A line editor with history on a terminal. Enter sends, Alt-Enter begins a line, pasted lines stay together.
+    `earlier` are messages that the arrow keys bring back, oldest first."""
 
     can_ask = True
 
@@ -130,6 +131,7 @@ class TerminalReader:
     async def key(self, question: str, answers: Mapping[str, str]) -> str | None:
         from prompt_toolkit.patch_stdout import patch_stdout
 
+        self._forget_typed()
         try:
             # What other calls of the turn print meanwhile goes above the question.
             with patch_stdout(raw=True):
@@ -143,6 +145,13 @@ class TerminalReader:
         except EOFError:
             return None
 
+    def _forget_typed(self) -> None:
+        """What was typed before a question was there is no answer to it."""
+        from prompt_toolkit.input.typeahead import clear_typeahead
+
+        clear_typeahead(self._keys.input)
+        termios.tcflush(self._keys.input.fileno(), termios.TCIFLUSH)
+
 
 def _choices(answers: Mapping[str, str]) -> str:
     return " · ".join(f"{key} {meaning}" for key, meaning in answers.items())
@@ -153,12 +162,14 @@ def _line_keys() -> KeyBindings:
 
     keys = KeyBindings()
 
+    # What was typed ahead of the prompt ends with the other one of the two.
     @keys.add("enter")
+    @keys.add("c-j")
     def send(event: KeyPressEvent) -> None:  # pyright: ignore[reportUnusedFunction] - the decorator keeps it
         event.current_buffer.validate_and_handle()
 
     @keys.add("escape", "enter")
-    @keys.add("c-j")
+    @keys.add("escape", "c-j")
     def begin_line(event: KeyPressEvent) -> None:  # pyright: ignore[reportUnusedFunction] - as above
         event.current_buffer.insert_text("\n")
 

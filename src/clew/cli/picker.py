@@ -6,6 +6,7 @@ resizing, and the terminal given back whatever happens are more than a reader of
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ from clew.store.queries import ListQuery, ThreadSummary
 if TYPE_CHECKING:
     from clew.threads import Threads, TurnView
 
-__all__ = ["pick", "preview_lines", "row_of"]
+__all__ = ["Terminated", "pick", "preview_lines", "row_of"]
 
 _FIRST_PAGE = 60
 _PAGE = 500
@@ -45,8 +46,17 @@ _STYLES = Style.from_dict({"dim": "ansibrightblack", "bold": "bold", "selected":
 
 
 async def pick(threads: Threads, folder: str, *, here: bool = True, archived: bool = False) -> ThreadSummary | None:
-    """Let a person choose a thread; None when they leave. `here`: begin with the threads of `folder`."""
+    """Let a person choose a thread; None when they leave. `here`: begin with the threads of `folder`. Raises
+    `Terminated`."""
     return await _Screen(threads, folder, Picker(here=here, archived=archived, measure=get_cwidth)).run()
+
+
+class Terminated(Exception):
+    """A signal ended the choosing; the terminal is given back."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
 
 
 class _Screen:
@@ -58,6 +68,7 @@ class _Screen:
         self._loading = anyio.CancelScope()
         self._reading = anyio.CancelScope()
         self._tasks: anyio.abc.TaskGroup
+        self._signal: signal.Signals | None = None
         self._app: Application[None] = Application(
             layout=Layout(
                 Window(FormattedTextControl(self._text, show_cursor=False), wrap_lines=False, always_hide_cursor=True)
@@ -73,13 +84,22 @@ class _Screen:
 
     async def run(self) -> ThreadSummary | None:
         async with anyio.create_task_group() as self._tasks:
+            await self._tasks.start(self._obey_signals)
             self._load()
             try:
                 await self._app.run_async(handle_sigint=False)
             finally:
                 self._tasks.cancel_scope.cancel()
+        if self._signal is not None:
+            raise Terminated(self._signal)
         current = self._picker.current
         return self._found[current.id] if self._picker.outcome == "chosen" and current is not None else None
+
+    async def _obey_signals(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+            task_status.started()
+            async for self._signal in signals:
+                self._tasks.cancel_scope.cancel()
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()
@@ -101,9 +121,12 @@ class _Screen:
 
     def _change(self, picker: Picker) -> None:
         before, self._picker = self._picker, picker
+        if before.outcome != "open":
+            # Keys that were pressed behind the last one that counts.
+            self._picker = before
+            return
         if picker.outcome != "open":
-            if not self._app.is_done:
-                self._app.exit()
+            self._app.exit()
             return
         if (before.here, before.archived) != (picker.here, picker.archived):
             self._load()

@@ -188,9 +188,13 @@ async def _chosen(wish: _Wish, threads: Threads, folder: str, reader: Reader) ->
         # An empty list would be no welcome to somebody who stands in a new folder.
         here = bool(await _choices(threads, folder, archived=wish.archived, limit=1))
     if _screen():
-        from clew.cli.picker import pick
+        from clew.cli.exec_run import die
+        from clew.cli.picker import Terminated, pick
 
-        return await pick(threads, folder, here=here, archived=wish.archived)
+        try:
+            return await pick(threads, folder, here=here, archived=wish.archived)
+        except Terminated as told:
+            die(told.number)
     found = await _choices(threads, folder if here else None, archived=wish.archived)
     if not found:
         raise ClewError("there is no thread to go on with", hint="Start one: clew chat")
