@@ -38,6 +38,8 @@ Never lose the thread of a coding agent.
 
 Threads:
   list, ls         List threads, newest first.
+  search           Find threads by words, best first.
+  grep             Find threads by a regular expression or an exact text.
   show             Show what happened in a thread.
   chat             Talk to the agent in the terminal, in a new thread.
   resume           Go on with a thread in the terminal; choose it from a list.

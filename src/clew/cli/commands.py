@@ -46,6 +46,36 @@ COMMANDS = (
         aliases=("ls",),
     ),
     Command(
+        "search",
+        "clew.cli.searching:search",
+        _WORK,
+        "Find threads by words, best first.",
+        (
+            ("clew search parser fix*", "all words in one message, command, path or title"),
+            ("clew search '\"off by one\"' --here --since 7d", "a phrase, in this folder, this week"),
+            ("clew search parser --role command", "only in commands"),
+            ("clew search parser --in last", "every place in the newest thread"),
+        ),
+        usage="clew search WORDS... [OPTIONS]",
+    ),
+    Command(
+        "grep",
+        "clew.cli.searching:grep",
+        _WORK,
+        "Find threads by a regular expression or an exact text.",
+        (
+            ("clew grep 'E[0-9]{4}:' --role output", "in what tools answered"),
+            ("clew grep -F 'foo(bar)'", "this text, exactly"),
+            ("clew grep TODO --case-sensitive -l", "ids only"),
+            ("clew grep --in parser -- --force", "behind -- a pattern may begin with a dash"),
+        ),
+        usage="clew grep [OPTIONS] PATTERN",
+        more="""\
+Looks into the texts as people see them, tool output among them, not into the
+JSON of the files. Exit codes, as grep has them: 0 something was found, 1
+nothing was, 2 wrong usage.""",
+    ),
+    Command(
         "show",
         "clew.cli.showing:show",
         _WORK,
