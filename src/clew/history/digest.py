@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard, cast
 
@@ -21,9 +22,9 @@ from clew.history.said import Said, SaidRole, call_texts, changed_paths, command
 from clew.history.summary import goal_text, opening_text, preview_text
 from clew.history.turn_count import TurnCount
 from clew.history.turn_drafts import COMPLETES, ENDS, EVENT_ITEMS, HOOK_PROMPT, LEGACY_EVENTS, STARTS, TWICE_TOLD
-from clew.history.usage import UsageTally
-from clew.history.weights import Weights
-from clew.rollout.envelope import STATE_LINE, Record, Skipped, decode_line
+from clew.history.usage import USAGE_KINDS, UsageTally
+from clew.history.weights import PICTURE, Weights, plain_cause
+from clew.rollout.envelope import STATE_LINE, Skipped, decode_line
 
 __all__ = ["DIGEST_VERSION", "Digest", "digest_lines", "milliseconds", "pass_line"]
 
@@ -124,16 +125,16 @@ class _Payload(msgspec.Struct):
     summary: Any = None
 
 
-class _Line(msgspec.Struct):
-    payload: _Payload
-    timestamp: str | None = None
-    ordinal: int | None = None
+def _decoder(*members: str) -> msgspec.json.Decoder[Any]:
+    """Reads these members of a line's payload and passes over all others."""
+    payload = msgspec.defstruct("Payload", [(name, Any, None) for name in members], gc=False)
+    return msgspec.json.Decoder(msgspec.defstruct("Line", [("payload", payload)], gc=False))
 
 
-_decoder = msgspec.json.Decoder(_Line)
 _HEAD = re.compile(
-    rb'\{"timestamp":"([^"\\]{24})",(?:"ordinal":(\d{1,15}),)?"type":"(\w+)","payload":\{(?:"type":"(\w+)"[,}])?'
+    rb'\{"timestamp":"([^"\\]{24})",(?:"ordinal":(\d{1,15}),)?"type":"(\w+(?:","payload":\{"type":"\w+)?)"'
 )
+_INNER = b'","payload":{"type":"'
 _BLANK = b" \t\r\n\v\f"
 _BOM = b"\xef\xbb\xbf"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -143,13 +144,73 @@ _CALLS = frozenset({"function_call", "custom_tool_call", "local_shell_call"})
 _NAMELESS = frozenset({"context_compacted", "entered_review_mode", "exited_review_mode"})
 _EVENTS = LEGACY_EVENTS | {"thread_goal_updated", "thread_settings_applied"}
 _REASONING = ("agent_reasoning", "agent_reasoning_raw_content")
-_NEEDED = {
-    b"event_msg": {kind.encode(): kind for kind in _EVENTS},
-    b"response_item": {kind.encode(): kind for kind in (*_CALLS, "agent_message", "message", "reasoning")},
+_ITEMS = (*_CALLS, "agent_message", "message", "reasoning")
+_WHOLE = ("session_meta", "turn_context", "compacted", "inter_agent_communication")
+_META = (
+    "id", "session_id", "parent_thread_id", "source", "forked_from_id", "timestamp", "cwd", "originator",
+    "cli_version", "model_provider", "history_mode", "context_window", "subagent_history_start_ordinal",
+    "history_base", "git",
+)  # fmt: skip
+_whole = _decoder(*(name for name in _Payload.__struct_fields__ if name != "type"))
+_by_name = {
+    "session_meta": _decoder(*_META),
+    "turn_context": _decoder("turn_id", "cwd", "model"),
+    "user_message": _decoder("turn_id", "message", "images", "local_images"),
+    "agent_message": _decoder("turn_id", "message", "content"),
+    **dict.fromkeys((*STARTS, *ENDS), _decoder("turn_id")),
+    **dict.fromkeys(_CALLS, _decoder("name", "arguments", "input", "action", "call_id")),
+    **dict.fromkeys(_REASONING, _decoder("turn_id", "text")),
 }
-_NEEDED_WHOLE = {
-    kind.encode(): kind for kind in ("session_meta", "turn_context", "compacted", "inter_agent_communication")
-}
+
+
+_MetaPayload = msgspec.defstruct("_MetaPayload", [(name, Any, None) for name in _META])
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What to do with a line of one kind: `kind` is its type, `name` the inner one or `kind`, `needed`: that it may say
+    something, `decoder` what reads it; `always`: whatever was read before. `cause`: where its bytes belong, if that
+    needs no look into the line; `pictures`: if there is no picture in it."""
+
+    kind: str
+    name: str
+    decoder: msgspec.json.Decoder[Any]
+    needed: bool = False
+    always: bool = False
+    usage: bool = False
+    cause: str | None = None
+    pictures: bool = False
+
+
+def _plan(kind: str, name: str) -> _Plan:
+    cause, pictures = plain_cause(name)
+    needed = name in _EVENTS if kind == "event_msg" else name in _ITEMS if kind == "response_item" else name in _WHOLE
+    return _Plan(
+        kind=kind,
+        name=name,
+        decoder=_by_name.get(name, _whole),
+        needed=needed,
+        always=needed and name not in ("message", "reasoning", *_REASONING),
+        usage=name in USAGE_KINDS,
+        cause=cause,
+        pictures=pictures,
+    )
+
+
+def _unknown(key: bytes) -> _Plan:
+    kind, _, name = key.decode().partition(_INNER.decode())
+    return _plan(kind, name or kind)
+
+
+def _key(kind: str, name: str) -> bytes:
+    return kind.encode() if kind == name else kind.encode() + _INNER + name.encode()
+
+
+_KNOWN = [
+    *(("event_msg", name) for name in (*_EVENTS, "token_count")),
+    *(("response_item", name) for name in (*_ITEMS, "function_call_output", "custom_tool_call_output")),
+    *((name, name) for name in (*_WHOLE, "token_usage_record", "world_state")),
+]
+_plans = {_key(kind, name): _plan(kind, name) for kind, name in _KNOWN}
 
 
 def digest_lines(digest: Digest, data: bytes, said: list[Said] | None = None) -> int:
@@ -157,12 +218,7 @@ def digest_lines(digest: Digest, data: bytes, said: list[Said] | None = None) ->
     texts. Takes whole lines only, those that a newline ends; returns the bytes taken. Never raises."""
     lines = data.split(b"\n")
     rest = lines.pop()
-    reader = _Reader(digest, said)
-    offset = digest.offset
-    for line in lines:
-        start, offset = offset, offset + len(line) + 1
-        reader.read(line, start, offset)
-    digest.offset = offset
+    digest.offset = _Reader(digest, said).read(lines)
     return len(data) - len(rest)
 
 
@@ -185,26 +241,43 @@ class _Reader:
         self._paginated = False
         self._legacy = True
 
-    def read(self, line: bytes, start: int, end: int) -> None:
+    def read(self, lines: Iterable[bytes]) -> int:
+        """Read the lines that stand behind what is digested; gives the offset behind them."""
         digest = self._digest
-        found = _HEAD.match(line)
-        if found is None or line[-1] != 0x7D:
-            self._read_odd(line, start, end)
-            return
-        stamp, number, kind, inner = found.groups()
-        needed = _NEEDED_WHOLE.get(kind) if inner is None or kind not in _NEEDED else _NEEDED[kind].get(inner)
-        digest.lines += 1
-        ordinal = int(number) if number is not None else None
-        if needed is not None and self._wanted(kind, needed, line):
-            try:
-                decoded = _decoder.decode(line)
-            except (msgspec.DecodeError, ValueError, RecursionError):
-                digest.lines -= 1
-                self._read_odd(line, start, end)
-                return
-            self._take(kind.decode(), needed, decoded.payload, line, stamp.decode(), ordinal, start, end)
-        else:
-            self._pass((inner or kind).decode(), line, stamp.decode(), ordinal, start, end)
+        usage, weights = digest.usage, digest.weights
+        head, plans, sizes = _HEAD.match, _plans, dict[str, int]()
+        offset = digest.offset
+        for line in lines:
+            start, offset = offset, offset + len(line) + 1
+            found = head(line)
+            if found is None or line[-1] != 0x7D:
+                self._read_odd(line, start, offset)
+                continue
+            stamp, number, key = found.groups()
+            plan = plans.get(key) or _unknown(key)
+            at = None
+            if plan.needed and (plan.always or self._wanted(plan, line)):
+                try:
+                    payload = plan.decoder.decode(line).payload
+                except (msgspec.DecodeError, ValueError, RecursionError):
+                    self._read_odd(line, start, offset)
+                    continue
+                digest.lines += 1
+                at = milliseconds(stamp.decode())
+                self._take(plan.kind, plan.name, payload, at, None if number is None else int(number), start, offset)
+            else:
+                digest.lines += 1
+                if digest.copying or not digest.begun:
+                    self._place(None if number is None else int(number), start, offset)
+            if plan.usage or usage.asked or usage.bare:
+                usage.take(plan.name, line, at=milliseconds(stamp.decode()) if at is None else at)
+            if plan.cause is None or digest.copying or (plan.pictures and PICTURE in line):
+                weights.take(plan.name, line, copied=digest.copying)
+            else:
+                sizes[plan.cause] = sizes.get(plan.cause, 0) + len(line) + 1
+        for cause, size in sizes.items():
+            setattr(weights, cause, getattr(weights, cause) + size)
+        return offset
 
     def _read_odd(self, line: bytes, start: int, end: int) -> None:
         """A line that is not laid out as Codex lays it out: blank, damaged, of the bare format, or just another way."""
@@ -215,38 +288,35 @@ class _Reader:
         if isinstance(record, Skipped):
             digest.lines += 1
             digest.skipped += 1
-            self._pass("", line, None, None, start, end)
+            self._place(None, start, end)
+            self._weigh("", line, None)
             return
         if record.type == STATE_LINE and record.timestamp is None:
             return
         digest.lines += 1
         members = object_from(record.payload) or {}
-        payload = msgspec.convert(members, _Payload)
-        kind, inner = record.type, text(payload.type)
+        kind, inner = record.type, text(members.get("type"))
         name = (inner if inner is not None and kind in ("event_msg", "response_item") else kind) or kind
-        table = _NEEDED_WHOLE if name == kind else _NEEDED.get(kind.encode(), {})
-        if name.encode("utf-8", "replace") in table:
-            self._take(kind, name, payload, line, record.timestamp, record.ordinal, start, end)
+        plan = _plan(kind, name)
+        if plan.needed:
+            payload = msgspec.convert(members, _MetaPayload if kind == "session_meta" else _Payload)
+            self._take(kind, name, payload, milliseconds(record.timestamp), record.ordinal, start, end)
         else:
-            self._pass(name, line, record.timestamp, record.ordinal, start, end)
+            self._place(record.ordinal, start, end)
+        self._weigh(name, line, record.timestamp)
 
-    def _wanted(self, kind: bytes, name: str, line: bytes) -> bool:
-        """Whether a line of a kind that may say something has to be decoded as things stand."""
-        if kind == b"response_item":
-            if name == "message":
-                return not self._digest.counted.told or b"<hook_prompt" in line
-            if name == "reasoning":
-                return not self._digest.counted.told
-        elif name in _REASONING:
-            return not self._digest.counted.settled
-        return True
-
-    def _pass(self, name: str, line: bytes, stamp: str | None, ordinal: int | None, start: int, end: int) -> None:
+    def _weigh(self, name: str, line: bytes, stamp: str | None) -> None:
         digest = self._digest
-        self._place(ordinal, start, end)
         digest.weights.take(name, line, copied=digest.copying)
         if digest.usage.wants(name):
             digest.usage.take(name, line, at=milliseconds(stamp))
+
+    def _wanted(self, plan: _Plan, line: bytes) -> bool:
+        """Whether a line of a kind that may say something has to be decoded as things stand."""
+        told = self._digest.counted.told
+        if plan.kind == "event_msg":
+            return not self._digest.counted.settled
+        return not told or (plan.name == "message" and b"<hook_prompt" in line)
 
     def _place(self, ordinal: int | None, start: int, end: int) -> None:
         """Where the lines of a copy end is told by an ordinal, or by the first turn of the thread's own."""
@@ -263,21 +333,20 @@ class _Reader:
         self,
         kind: str,
         name: str,
-        payload: _Payload,
-        line: bytes,
-        stamp: str | None,
+        payload: Any,
+        at: int | None,
         ordinal: int | None,
         start: int,
         end: int,
     ) -> None:
         digest = self._digest
-        self._at = milliseconds(stamp)
+        self._at = at
         self._start = start
         meta = digest.meta
         self._paginated = meta.history_mode == "paginated" if meta is not None else ordinal is not None
         self._legacy = meta is None or not self._paginated
         if kind == "session_meta":
-            self._session_meta(line, end)
+            self._session_meta(msgspec.structs.asdict(payload), end)
         else:
             if digest.copying and self._ends_copy(name, payload):
                 digest.copying, digest.copied_until = False, start
@@ -302,23 +371,18 @@ class _Reader:
                 self._say("agent", text(payload.content) or "")
             case _:
                 pass
-        digest.weights.take(name, line, copied=digest.copying)
-        if digest.usage.wants(name):
-            digest.usage.take(name, line, at=self._at)
 
     # -- who it is
 
-    def _session_meta(self, line: bytes, end: int) -> None:
+    def _session_meta(self, members: dict[str, Any], end: int) -> None:
         digest = self._digest
-        found = decode_line(line)
-        payload = object_from(found.payload) if isinstance(found, Record) else None
-        meta = lenient_meta(payload or {})
+        meta = lenient_meta(members)
         known = digest.meta
         own = digest.thread_id
         if known is None or (known.id != own and meta.id == own and digest.lines <= HEAD_LINES):
-            mode = (payload or {}).get("history_mode")
+            mode = members["history_mode"]
             digest.unsupported = None if mode in (None, "legacy", "paginated") else str(mode)
-            digest.meta = msgspec.structs.replace(meta, raw={}, base_instructions=None)
+            digest.meta = msgspec.structs.replace(meta, raw={})
             digest.copying = meta.forked_from is not None and meta.base is None and not digest.begun
         elif meta.id != known.id and known.base is None and not digest.begun:
             digest.copying = True

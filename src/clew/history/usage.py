@@ -414,15 +414,20 @@ def _read(decoder: msgspec.json.Decoder[Any], data: bytes | msgspec.Raw) -> Any:
 def _tokens(usage: _Usage | None) -> Tokens:
     if usage is None:
         return NOTHING
-    numbers = (
-        usage.input_tokens,
-        usage.cached_input_tokens,
-        usage.cache_write_input_tokens,
-        usage.output_tokens,
-        usage.reasoning_output_tokens,
-        usage.total_tokens,
+    return Tokens(
+        _sane(usage.input_tokens),
+        _sane(usage.cached_input_tokens),
+        _sane(usage.cache_write_input_tokens),
+        _sane(usage.output_tokens),
+        _sane(usage.reasoning_output_tokens),
+        _sane(usage.total_tokens),
     )
-    return Tokens(*(min(max(0, number or 0), _MOST) for number in numbers))
+
+
+def _sane(number: int | None) -> int:
+    if not number or number < 0:
+        return 0
+    return number if number < _MOST else _MOST
 
 
 def _mixed(before: int, text: str) -> int:

@@ -8,7 +8,7 @@ import msgspec
 
 from clew.rollout.envelope import Record, Skipped, payload_kind
 
-__all__ = ["CAUSES", "Weights", "image_bytes"]
+__all__ = ["CAUSES", "PICTURE", "Weights", "image_bytes", "plain_cause"]
 
 CAUSES = (
     "images",
@@ -26,7 +26,8 @@ CAUSES = (
 )
 """The causes, as `Weights` names them."""
 
-_IMAGE = b'"data:'
+PICTURE = b'"data:'
+"""What stands in every line that holds a picture."""
 _SMALLEST = 256
 """Bytes of a line that is not looked into for images."""
 _FIRST = 256
@@ -172,12 +173,32 @@ class Weights(msgspec.Struct, kw_only=True, omit_defaults=True):
         return found
 
 
+def plain_cause(kind: str) -> tuple[str | None, bool]:
+    """The cause of a kind of line that is no copy; None where the line itself has to tell. And whether pictures in it
+    are counted for themselves."""
+    for kinds, cause, pictures in _CAUSE_OF:
+        if kind in kinds:
+            return cause, pictures
+    return None, False
+
+
+_CAUSE_OF = (
+    (_OUTPUTS, "tool_output", True),
+    (_BOOKKEEPING, "bookkeeping", False),
+    (frozenset({"reasoning"}), "reasoning", False),
+    (_CALLS, "tool_calls", False),
+    (_EVENTS, "events", True),
+    (_CONTEXT, "context", False),
+    (_COMPACTIONS, "compactions", False),
+)
+
+
 def image_bytes(line: bytes) -> int:
     """Bytes of the pictures in a line, without the quotation marks around them."""
     if len(line) < _SMALLEST:
         return 0
     found = 0
-    at = line.find(_IMAGE)
+    at = line.find(PICTURE)
     while at >= 0:
         at += 1
         end = line.find(b'"', at)
@@ -185,5 +206,5 @@ def image_bytes(line: bytes) -> int:
             break
         if line.startswith(b"data:image/", at):
             found += end - at
-        at = line.find(_IMAGE, end + 1)
+        at = line.find(PICTURE, end + 1)
     return found
