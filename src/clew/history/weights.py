@@ -26,7 +26,7 @@ CAUSES = (
 )
 """The causes, as `Weights` names them."""
 
-PICTURE = b'"data:'
+PICTURE = b'"data:image/'
 """What stands in every line that holds a picture."""
 _SMALLEST = 256
 """Bytes of a line that is not looked into for images."""
@@ -200,11 +200,9 @@ def image_bytes(line: bytes) -> int:
     found = 0
     at = line.find(PICTURE)
     while at >= 0:
-        at += 1
-        end = line.find(b'"', at)
+        end = line.find(b'"', at + 1)
         if end < 0:
             break
-        if line.startswith(b"data:image/", at):
-            found += end - at
+        found += end - at - 1
         at = line.find(PICTURE, end + 1)
     return found

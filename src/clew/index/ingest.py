@@ -34,6 +34,8 @@ PIECE = 4 << 20
 """Characters said in one piece of a large file."""
 BATCH_TEXT = 2 << 20
 BATCH_FILES = 512
+CHECKPOINT, USUAL_CHECKPOINT = 8000, 1000
+"""Pages in the log of the database from which on they are moved into it: each time costs two syncs."""
 WAITING = 2
 """Batches that may be read ahead."""
 
@@ -98,6 +100,7 @@ class _Failed(msgspec.Struct):
     why: str
 
 
+_Taken = tuple[list[Said], tuple[int, int], int, bool]
 _Batch = list[_Piece | _Failed]
 
 
@@ -124,6 +127,7 @@ def ingest(
         target=_read_ahead, args=(fs, work, batches, lambda: ended.is_set() or stop()), name="clew-digest", daemon=True
     )
     reader.start()
+    connection.wal_autocheckpoint(CHECKPOINT)
     try:
         while (batch := batches.get()) is not None:
             if isinstance(batch, BaseException):
@@ -136,6 +140,7 @@ def ingest(
                 break
         report.stopped = report.stopped or stop()
     finally:
+        connection.wal_autocheckpoint(USUAL_CHECKPOINT)
         ended.set()
         with contextlib.suppress(queue.Empty):
             while True:
@@ -192,7 +197,7 @@ def _digest(fs: FileSystem, work: Work) -> Iterator[_Piece]:
         if digest is None:
             digest = Digest(thread_id=work.file.thread_id)
         first, begin = True, digest.offset
-        for said, tail, taken, done in _read(source, digest):
+        for said, tail, taken, done in _read(source, digest, None if work.file.compressed else status.size):
             yield _Piece(
                 work=work,
                 identity=status.identity,
@@ -230,15 +235,20 @@ def _created(digest: Digest) -> int | None:
     return milliseconds(digest.meta.created_at) if digest.meta is not None else None
 
 
-def _read(source: ByteSource, digest: Digest) -> Iterator[tuple[list[Said], tuple[int, int], int, bool]]:
+def _read(
+    source: ByteSource, digest: Digest, size: int | None
+) -> Iterator[tuple[list[Said], tuple[int, int], int, bool]]:
     """Extend the digest to the end of the file; now and then, and at the end, gives what was said, the tail of what was
-    taken, how many bytes that were, and whether it is all."""
+    taken, how many bytes that were, and whether it is all. `size`: how long the file is, about."""
     said: list[Said] = []
     begin, tail = digest.offset, b""
     parts: list[bytes] = []
     held = 0
     while True:
-        block = source.read_at(digest.offset + held, BLOCK)
+        position = digest.offset + held
+        # Asking for much more than there is costs memory that is cleared for nothing.
+        length = BLOCK if size is None else min(BLOCK, max(size - position, 0) + 1)
+        block = source.read_at(position, length)
         if b"\n" not in block:
             # A long line is put together once, and one that nobody would hold is only measured.
             held += len(block)
@@ -246,7 +256,7 @@ def _read(source: ByteSource, digest: Digest) -> Iterator[tuple[list[Said], tupl
                 parts.append(block)
             else:
                 parts = []
-            if len(block) < BLOCK:
+            if len(block) < length:
                 break
             continue
         if held > MAX_LINE:
@@ -262,7 +272,7 @@ def _read(source: ByteSource, digest: Digest) -> Iterator[tuple[list[Said], tupl
         if taken < len(data):
             parts = [data[taken:]]
         held = len(data) - taken
-        if len(block) < BLOCK:
+        if len(block) < length:
             break
         if sum(len(entry.text) for entry in said) >= PIECE:
             yield said, tail_of(tail), digest.offset - begin, False
@@ -296,7 +306,7 @@ def _store(connection: apsw.Connection, batch: _Batch, report: Report, stored: S
             if before is None:
                 continue
             file = _put(connection, piece, before)
-            documents += _documents(file, piece)
+            _add_documents(documents, file, piece)
             digest = piece.digest if piece.done else unpack_digest(piece.packed)
             digested.append(Digested(id=file, work=piece.work, digest=digest, anew=piece.anew, done=piece.done))
         add_documents(connection, documents)
@@ -356,8 +366,10 @@ def _put(connection: apsw.Connection, piece: _Piece, existing: bool) -> int:
     return int(stored[0])
 
 
-def _documents(file: int, piece: _Piece) -> Iterator[Document]:
-    order = piece.time
+def _add_documents(documents: list[Document], file: int, piece: _Piece) -> None:
+    order, place = piece.time, len(documents)
     for said in piece.said:
-        order = order if said.at is None else said.at
-        yield Document(file, said, order)
+        place += 1
+        if said.at is not None:
+            order = said.at
+        documents.append((order, file, said.offset, place, said))

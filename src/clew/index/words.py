@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import apsw
-import msgspec
 
 from clew.history.said import Said
 from clew.index.sql import rows, run, run_many
@@ -49,7 +48,7 @@ CREATE TABLE touched (
 CREATE INDEX touched_file ON touched (file);
 CREATE VIRTUAL TABLE words USING fts5 (
     title, user, agent, command, file,
-    content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
+    content = '', contentless_delete = 1, prefix = '3', tokenize = 'unicode61 remove_diacritics 2'
 );
 INSERT INTO words (words, rank) VALUES ('automerge', 8);
 """
@@ -68,13 +67,9 @@ _BEFORE = [(None,) * place for place in range(len(ROLES))]
 _AFTER = [(None,) * (len(ROLES) - place - 1) for place in range(len(ROLES))]
 
 
-class Document(msgspec.Struct, frozen=True, gc=False):
-    """One text to be indexed: the id of its file, what it says and where, and the time to order it by (milliseconds
-    since 1970), which is that of a line near by where its own has none."""
-
-    file: int
-    said: Said
-    order: int
+Document = tuple[int, int, int, int, Said]
+"""One text to be indexed: the time to order it by (milliseconds since 1970; that of a line near by where its own has
+none), its file's id, the offset of its line, its place among the texts of a batch, and what it says."""
 
 
 def document_id(milliseconds: int) -> int:
@@ -84,7 +79,7 @@ def document_id(milliseconds: int) -> int:
 
 def add_documents(connection: apsw.Connection, documents: Iterable[Document]) -> None:
     """Insert texts; within a transaction. Updates the bounds in `files`."""
-    ordered = sorted(documents, key=_order)
+    ordered = sorted(documents)
     if not ordered:
         return
     try:
@@ -95,16 +90,19 @@ def add_documents(connection: apsw.Connection, documents: Iterable[Document]) ->
 
 
 def _insert(connection: apsw.Connection, ordered: Sequence[Document], ids: Sequence[int]) -> None:
-    tools = _tools(connection, {entry.said.tool for entry in ordered if entry.said.tool is not None})
+    tools = _tools(connection, {said.tool for *_, said in ordered if said.tool is not None})
     bounds: dict[int, tuple[int, int]] = {}
     rows: list[tuple[object, ...]] = []
     texts: list[tuple[object, ...]] = []
     touched: set[tuple[str, int]] = set()
-    for place, entry in zip(ids, ordered, strict=True):
-        said, file = entry.said, entry.file
+    turn_id, turn = None, None
+    for place, (_, file, offset, _, said) in zip(ids, ordered, strict=True):
         column = _COLUMN[said.role]
         tool = tools[said.tool] if said.tool is not None else None
-        rows.append((place, file, column, said.offset, said.at, _turn(said.turn_id), tool, said.copied))
+        if said.turn_id != turn_id:
+            turn_id = said.turn_id
+            turn = _turn(turn_id)
+        rows.append((place, file, column, offset, said.at, turn, tool, said.copied))
         texts.append((place, *_BEFORE[column], said.text, *_AFTER[column]))
         first, _ = bounds.get(file, (place, place))
         bounds[file] = first, place
@@ -155,17 +153,14 @@ def turn_text(turn: bytes | str | None) -> str | None:
 
 
 def _turn(turn_id: str | None) -> bytes | str | None:
-    if turn_id is None or len(turn_id) != 36:
+    if turn_id is None or len(turn_id) != 36 or turn_id[8] + turn_id[13] + turn_id[18] + turn_id[23] != "----":
         return turn_id
+    digits = turn_id.replace("-", "")
     try:
-        packed = bytes.fromhex(turn_id.replace("-", ""))
+        packed = bytes.fromhex(digits)
     except ValueError:
         return turn_id
-    return packed if len(packed) == 16 and str(UUID(bytes=packed)) == turn_id else turn_id
-
-
-def _order(entry: Document) -> tuple[int, int, int]:
-    return entry.order, entry.file, entry.said.offset
+    return packed if packed.hex() == digits and len(packed) == 16 else turn_id
 
 
 def _ids(ordered: Sequence[Document]) -> list[int]:
@@ -173,8 +168,9 @@ def _ids(ordered: Sequence[Document]) -> list[int]:
     rarely meet."""
     ids: list[int] = []
     last = -1
-    for entry in ordered:
-        last = max(last + 1, document_id(entry.order) + (entry.file & 31))
+    for order, file, *_ in ordered:
+        place = (order // 1000 - BEGINNING << SHIFT) + (file & 31)
+        last = place if place > last else last + 1
         ids.append(last)
     return ids
 
