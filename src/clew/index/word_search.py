@@ -27,6 +27,10 @@ FEW = 200
 COMMON = 2000
 """Documents from which on a word is so common that its weight is not worked out."""
 
+SHORT = 3
+"""Letters of a beginning from which on the full-text table keeps its documents; those of a shorter one are gathered from
+many lists, which is done once at most."""
+
 _WEIGHTS = "10.0, 2.0, 1.5, 1.0, 1.0"
 _TOUCHED = "AND f.id IN (SELECT file FROM touched WHERE path >= :suffix AND path < :suffix || char(0x10FFFF))"
 
@@ -152,7 +156,8 @@ class _Search:
         return self._walk(cursor.stage, cursor)
 
     def _first(self) -> WordPage:
-        if self._query.sort == "recency":
+        words = self._query.words
+        if self._query.sort == "recency" or any(beginning and len(tokens[-1]) < SHORT for tokens, beginning in words):
             return self._walk("all", None)
         if self._few():
             return self._ranked(None)
