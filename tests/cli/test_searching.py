@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +18,10 @@ from cli_home import FakeThreads, summary
 
 from clew.cli import main, terminal
 from clew.cli.listing import since_stamp
+from clew.rollout import Home, RealFileSystem
 from clew.store.contracts import ListQuery, SearchHit, SearchProgress, SearchQuery
+from clew.testing import ThreadBuilder
+from clew.testing.builders import BEGINNING
 
 Use = Callable[[FakeThreads], FakeThreads]
 
@@ -176,3 +183,52 @@ def test_a_long_search_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, caps
     bar(SearchProgress(2, 10, 50, 100))
     bar.close()
     assert capsys.readouterr().err == "\r\x1b[Klooked at 2 of 10 threads, 50 %\r\x1b[K"
+
+
+def test_ctrl_c_ends_a_search_and_what_runs_for_it(homes: Path, tmp_path: Path) -> None:
+    ThreadBuilder().turn("maze", "One.").write(Home(RealFileSystem(), tmp_path / "codex"))
+    started = tmp_path / "started"
+    ripgrep = tmp_path / "bin" / "rg"
+    ripgrep.parent.mkdir()
+    steps = [f'echo $$ > "{started}.new"', f'/bin/mv "{started}.new" "{started}"', "exec /bin/sleep 600"]
+    ripgrep.write_text("\n".join(["#!/bin/sh", *steps, ""]))
+    ripgrep.chmod(0o700)
+    program = "import sys; from clew.cli import main; sys.exit(main(['grep', 'maze']))"
+    env = {**os.environ, "PATH": f"{ripgrep.parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as clew:
+        try:
+            while not started.exists():
+                assert clew.poll() is None
+                time.sleep(0.01)
+            clew.send_signal(signal.SIGINT)
+            out, err = clew.communicate(timeout=30)
+        finally:
+            clew.kill()
+    assert (clew.returncode, out, err) == (130, "", "")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+
+
+def test_a_home_is_searched_from_the_command_line(
+    homes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(RealFileSystem(), tmp_path / "codex")
+    threads = [ThreadBuilder(start=BEGINNING + 3600 * number, seed=number) for number in range(3)]
+    for number, thread in enumerate(threads):
+        thread.turn(f"maze {number}", "One.").write(home, archived=number == 2, compressed=number == 1)
+    assert main(["grep", r"maze \d", "-l"]) == 0
+    assert capsys.readouterr().out == f"{threads[1].id}\n{threads[0].id}\n"
+    assert main(["grep", "maze", "--all", "--limit", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [hit["thread"]["id"] for hit in told["hits"]] == [threads[2].id, threads[1].id]
+    assert main(["grep", "maze", "--all", "-l", "--limit", "2", "--cursor", told["next_cursor"]]) == 0
+    assert capsys.readouterr().out == f"{threads[0].id}\n"
+    assert main(["grep", "maze", "--in", threads[1].id]) == 0
+    assert capsys.readouterr().out.endswith("\tuser\t1\tmaze 1\n")
+    assert main(["search", "maze", "2", "--archived"]) == 0
+    assert capsys.readouterr().out.startswith(threads[2].id)
+    assert main(["grep", "minotaur"]) == 1
+    assert main(["grep", "a(b"]) == 2
+    assert "at position 1" in capsys.readouterr().err

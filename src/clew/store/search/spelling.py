@@ -19,7 +19,7 @@ _SPECIAL = frozenset('\\.+*?()|[]{}^$#&-~"/ \t\n\r\f\v')
 
 _KIN = (
     "i\u0130\u0131",
-    "kK",
+    "k\u212a",
     "s\u017f",
     "\u00e5\u212b",
     "\u00df\u1e9e",
