@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -21,10 +21,13 @@ from clew.history.turns import turns_page
 from clew.ids import IdSource
 from clew.kinship import Branch, Comparison, compare_logs, descent, families
 from clew.store.contracts import Catalog, Ledger, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
-from clew.store.queries import ShowProgress
+from clew.store.queries import ShowProgress, Stop
+from clew.store.space import Space, with_titles
 from clew.store.stats import Stats, StatsQuery, with_names
 
 __all__ = ["Library", "Reverted", "TurnView", "TurnsPage"]
+
+_Answer = TypeVar("_Answer")
 
 _OFFSETS = 32
 """Of how many threads it is remembered where their turns are."""
@@ -120,19 +123,33 @@ class Library:
         """Tokens and turns by day, model, project, …, each turn once, also where forks and sub-agents copied it.
         Threads have their titles with them. Cancelling ends the reading; `progress` is called from another thread.
         Raises `BadRequest`, and `Unsupported` where nobody keeps books."""
-        ledger, asked = self._ledger, query or StatsQuery()
-        if ledger is None:
-            raise Unsupported("stats")
-        stopped = threading.Event()
+        asked = query or StatsQuery()
 
-        def count() -> Stats:
+        def count(ledger: Ledger, stop: Stop) -> Stats:
             wanted = asked
             if asked.thread_id is not None:
                 wanted = msgspec.structs.replace(asked, thread_id=self._catalog.resolve(asked.thread_id).id)
-            return with_names(ledger.stats(wanted, stop=stopped.is_set, progress=progress), self._title)
+            return with_names(ledger.stats(wanted, stop=stop, progress=progress), self._title)
 
+        return await self._from_books("stats", count)
+
+    async def space(self, *references: str, progress: ShowProgress | None = None) -> Space:
+        """Where the bytes are, by cause and by thread: of the threads that are named, else of the whole home with all
+        that lies in it, and what could be saved by what. Otherwise as `stats`."""
+
+        def measure(ledger: Ledger, stop: Stop) -> Space:
+            thread_ids = dict.fromkeys(self._catalog.resolve(reference).id for reference in references)
+            return with_titles(ledger.space(tuple(thread_ids), stop=stop, progress=progress), self._title)
+
+        return await self._from_books("space", measure)
+
+    async def _from_books(self, name: str, work: Callable[[Ledger, Stop], _Answer]) -> _Answer:
+        ledger = self._ledger
+        if ledger is None:
+            raise Unsupported(name)
+        stopped = threading.Event()
         try:
-            return await anyio.to_thread.run_sync(count, abandon_on_cancel=True)
+            return await anyio.to_thread.run_sync(lambda: work(ledger, stopped.is_set), abandon_on_cancel=True)
         finally:
             stopped.set()
 

@@ -57,6 +57,7 @@ Keeping threads:
   archive          Put threads away; they stay on disk.
   unarchive        Take archived threads out again.
   stats            Count tokens and turns by day, model, project, …
+  du               Show where the bytes are, and what could be saved.
   unlock           Show who holds a thread; free what killed programs left.
   compress         Compress threads that nobody touched for days.
   materialize      Unpack compressed threads.

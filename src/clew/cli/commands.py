@@ -238,6 +238,21 @@ none. Cost is shown for models whose price stands in config.toml:
 [stats.prices.MODEL] with input, cached and output, per million tokens.""",
     ),
     Command(
+        "du",
+        "clew.cli.space:du",
+        _KEEP,
+        "Show where the bytes are, and what could be saved.",
+        (
+            ("clew du", "the whole home: by cause, by place, the biggest threads"),
+            ("clew du last", "the newest thread: its files, and what is in them"),
+            ("clew du --json", "for programs"),
+        ),
+        more="""\
+Causes are counted in text, as it is when unpacked: images, tool output, copies of
+histories that compactions and forks made. Sizes of files are their lengths; on
+the disk they take whole blocks. Nothing is changed.""",
+    ),
+    Command(
         "unlock",
         "clew.cli.unlocking:unlock",
         _KEEP,

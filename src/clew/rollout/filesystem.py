@@ -33,13 +33,15 @@ class FileIdentity(NamedTuple):
 
 
 class FileStat(NamedTuple):
-    """`size` in bytes, `mtime_ns` in nanoseconds since 1970, `mode` the permission bits."""
+    """`size` in bytes, `mtime_ns` in nanoseconds since 1970, `mode` the permission bits, `disk` the bytes that the file
+    takes on the disk."""
 
     size: int
     mtime_ns: int
     is_dir: bool
     identity: FileIdentity
     mode: int = FILE_MODE
+    disk: int = 0
 
 
 class Entry(NamedTuple):
@@ -236,6 +238,7 @@ class RealFileSystem:
             stat.S_ISDIR(status.st_mode),
             FileIdentity(status.st_dev, status.st_ino),
             stat.S_IMODE(status.st_mode),
+            status.st_blocks * 512,
         )
 
     def scan(self, folder: Path, *, stats: bool = True) -> Sequence[Entry]:

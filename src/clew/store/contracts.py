@@ -21,6 +21,7 @@ from clew.store.queries import (
     Stop,
     ThreadSummary,
 )
+from clew.store.space import Space
 from clew.store.stats import Stats, StatsQuery
 
 __all__ = [
@@ -179,9 +180,16 @@ class Catalog(Protocol):
 
 
 class Ledger(Protocol):
-    """What was spent. Blocks, and belongs in a worker thread."""
+    """What was spent, and where the bytes are. Blocks, and belongs in a worker thread. What is answered after `stop`
+    told so is of no use."""
 
     def stats(self, query: StatsQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None) -> Stats:
-        """Tokens and turns, each turn once however many files tell of it. Raises `BadRequest` for a time that is none.
-        What is answered after `stop` told so is of no use."""
+        """Tokens and turns, each turn once however many files tell of it. Raises `BadRequest` for a time that is
+        none."""
+        ...
+
+    def space(
+        self, thread_ids: Collection[str] = (), *, stop: Stop | None = None, progress: ShowProgress | None = None
+    ) -> Space:
+        """Where the bytes are: of the whole home, or of some threads. Raises `ThreadNotFound`."""
         ...

@@ -122,7 +122,7 @@ class LocalStore:
         self.catalog = HomeCatalog(
             self._home, clew_home, owner=owner, clock=clock, fail=self._fail, shelf=self.shelf, scan=self.scan
         )
-        self.ledger = HomeLedger(self._home)
+        self.ledger = HomeLedger(self._home, clew_home, clock=clock)
 
     def close(self) -> None:
         """Finish what was handed to the writing thread and end it."""

@@ -25,6 +25,7 @@ from clew.testing.page_cache import PAGE, Effect, Folder, Node, put_name
 __all__ = ["MemoryFileSystem", "ProgramKilled"]
 
 DEVICE = -1
+BLOCK = 4096
 
 
 class ProgramKilled(Exception):
@@ -264,7 +265,9 @@ class MemoryFileSystem:
             found = self._at(path)
             if isinstance(found, Folder):
                 return FileStat(0, found.mtime_ns, True, FileIdentity(DEVICE, found.number), 0o700)
-            return FileStat(len(found.cache), found.mtime_ns, False, FileIdentity(DEVICE, found.number), found.mode)
+            size = len(found.cache)
+            taken = -(-size // BLOCK) * BLOCK
+            return FileStat(size, found.mtime_ns, False, FileIdentity(DEVICE, found.number), found.mode, taken)
 
     def scan(self, folder: Path, *, stats: bool = True) -> Sequence[Entry]:
         with self._disk.lock:
