@@ -66,7 +66,10 @@ Rows = dict[str, tuple[int, Finding | None]]
 def version_of(files: Sequence[RolloutFile]) -> int:
     """A fingerprint of the files of a thread as they are: another one when one of them was written, moved or packed.
     The same in every process: it is made of numbers."""
-    return hash(tuple((file.size, file.mtime_ns, file.archived, file.compressed) for file in files))
+    if len(files) == 1:
+        file = files[0]
+        return hash((file.size, file.mtime_ns, file.archived, file.name.compressed))
+    return hash(tuple((file.size, file.mtime_ns, file.archived, file.name.compressed) for file in files))
 
 
 class Findings:

@@ -35,7 +35,7 @@ from clew.store.search.sieve import Piece, Sieved
 
 __all__ = ["Scan", "Searched"]
 
-_FIRST_GROUP, _GROWTH, _LARGEST_GROUP = 32, 4, 4096
+_FIRST_GROUP, _GROWTH, _LARGEST_GROUP = 48, 12, 1 << 14
 _GENERATIONS = 64
 """How many copies of copies are followed."""
 _WORTH_KEEPING = 0.1
@@ -52,14 +52,17 @@ class Searched:
 
     `key` is its place among the others: when it was written last. `version` changes with its files."""
 
-    __slots__ = ("files", "key", "name", "summary", "version")
+    __slots__ = ("files", "key", "name", "summary")
 
     def __init__(self, files: ThreadFiles, name: str | None, summary: Callable[[], ThreadSummary | None]) -> None:
         self.files = files
         self.name = name
         self.summary = summary
         self.key: _Key = files.current.mtime_ns, files.thread_id
-        self.version = version_of(files.segments)
+
+    @property
+    def version(self) -> int:
+        return version_of(self.files.segments)
 
     @property
     def began(self) -> tuple[str, str]:
@@ -130,6 +133,7 @@ class _Paging:
         self._ordered = ordered
         self._by_id = {one.files.thread_id: one for one in ordered}
         self._waiting: dict[str, list[Sieved]] = {}  # what may fit in plain files, not decoded yet
+        self._sure: set[str] = set()  # whose rows are of their files as they are
         self._summaries: dict[str, ThreadSummary | None] = {}
         self._all_bytes = sum(one.files.current.size for one in ordered)
         self._files = self._bytes = 0
@@ -210,11 +214,18 @@ class _Paging:
         return sieved.piece.key, self._run.finding([sieved])
 
     def _is_known(self, thread: Searched) -> bool:
-        row = self._rows.get(thread.files.thread_id)
-        return row is not None and row[0] == thread.version
+        thread_id = thread.files.thread_id
+        if thread_id in self._sure:
+            return True
+        row = self._rows.get(thread_id)
+        if row is None or row[0] != thread.version:
+            return False
+        self._sure.add(thread_id)
+        return True
 
     def _know(self, thread_id: str, finding: Finding | None) -> None:
         self._rows[thread_id] = self._by_id[thread_id].version, finding
+        self._sure.add(thread_id)
 
     def _passed(self, thread: Searched) -> None:
         self._files += 1

@@ -25,8 +25,10 @@ _BATCH = 16 << 20
 _IN_MEMORY = 64 << 20
 _RATIO = 4
 """How many times larger a text is than its compressed form, about."""
-_ARGUMENTS = 400_000
-"""Bytes of file names in one command line."""
+_ARGUMENTS = 1_200_000
+"""Bytes of file names in one command line, at most half of what the system takes."""
+_ARGUMENT = 16
+"""Bytes that an argument takes besides its characters."""
 _WORKERS = 2
 
 _T = TypeVar("_T")
@@ -80,6 +82,7 @@ class Sieve:
         self._ripgrep = ripgrep if needles is not None else None
         self._needles = needles or ()
         self._stop = stop
+        self._real = isinstance(home.fs, RealFileSystem)
         self.failed = False
 
     def plain(self, pieces: Sequence[Piece]) -> Iterator[Sieved]:
@@ -122,7 +125,7 @@ class Sieve:
 
     def is_plain(self, piece: Piece) -> bool:
         """Whether ripgrep can look at a file where it lies."""
-        return isinstance(self._home.fs, RealFileSystem) and not piece.link.file.compressed
+        return self._real and not piece.link.file.name.compressed
 
     def unpacked(
         self, pieces: Sequence[Piece], take: Callable[[Sieved], _T]
@@ -233,12 +236,13 @@ def _batches(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
 
 def _by_length(names: Sequence[str]) -> Iterator[list[str]]:
     """As many names as fit into one command line."""
+    most = min(_ARGUMENTS, os.sysconf("SC_ARG_MAX") // 2)
     part: list[str] = []
     length = 0
     for name in names:
         part.append(name)
-        length += len(os.fsencode(name)) + 1
-        if length >= _ARGUMENTS:
+        length += len(name) * (1 if name.isascii() else 4) + _ARGUMENT
+        if length >= most:
             yield part
             part, length = [], 0
     if part:

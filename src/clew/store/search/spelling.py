@@ -56,7 +56,7 @@ with such a thing is looked at, whatever else stands in it."""
 _LONGEST = 200
 """Characters of a text that are looked for before its line is read."""
 
-_SEVERAL_PARTS = r'"type":\s*"(?:User|Agent)Message".*"text":\s*".*"text":\s*"'
+_SEVERAL_PARTS = r'"(?:User|Agent)Message".*"text":\s*".*"text":\s*"'
 """A message in several parts: they are read as one text, and a text may begin in one and end in the next."""
 
 _JOINED = r'(?:command\\*":\s*\[|"arguments":|"(?:content|output)":\s*\[).*'
