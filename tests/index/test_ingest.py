@@ -12,7 +12,7 @@ from indexed import database, take, work
 
 from clew.history.digest import Digest, digest_lines
 from clew.index import ingest as ingest_module
-from clew.index.files import known_files
+from clew.index.files import Packer, known_files
 from clew.index.ingest import Digested, Report, ingest
 from clew.index.sql import rows
 from clew.index.words import turn_text
@@ -224,3 +224,13 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_rest_is_taken(home: Home
 
     assert [path for path, _ in report.failed] == [gone]
     assert len(matches(connection, "second")) == 1
+
+
+def test_a_stored_digest_is_the_one_that_was_made() -> None:
+    source = ThreadBuilder("0.169").turn("One?", "First.").turn("Two?", "Second.")
+    for built in (source, source.fork(before=1).turn("Other?", "Third."), ThreadBuilder("0.29").turn("One?", "First.")):
+        digest = Digest(thread_id=built.id)
+        digest_lines(digest, built.data)
+        assert digest.meta is not None
+        assert unPacker().pack(Packer().pack(digest)) == digest
+    assert unPacker().pack(Packer().pack(Digest())) == Digest()

@@ -39,7 +39,7 @@ BURST_MS = 1000
 """Old logs do not mark turns: there the lines of a copy are those that were written within this time."""
 
 
-class Digest(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Digest(msgspec.Struct, kw_only=True, array_like=True):
     """What is known of one file after `offset` bytes of it. Times in milliseconds since 1970.
 
     `thread_id` is the one in the file's name. `lines` counts those that hold something, `skipped` those among them that

@@ -14,7 +14,7 @@ KNOWN = 32
 that is not there."""
 
 
-class TurnCount(msgspec.Struct, kw_only=True, omit_defaults=True):
+class TurnCount(msgspec.Struct, kw_only=True, array_like=True):
     """The turns of one file so far, by the rules of both dialects.
 
     Legacy: `closed` turns and the open one; `told`: events tell them, before the first one the items do (the oldest

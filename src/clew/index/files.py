@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import apsw
 import msgspec
+import zstandard
 
 from clew.history.digest import DIGEST_VERSION, Digest
+from clew.history.metadata import ThreadMeta
 from clew.index.sql import Row, rows, run
 
 __all__ = [
     "FILES_DDL",
     "TAIL",
     "KnownFile",
+    "Packer",
     "forget_file",
     "known_file",
     "known_files",
     "move_file",
-    "pack_digest",
     "tail_of",
     "unpack_digest",
 ]
@@ -54,8 +57,13 @@ _SELECT = """
 SELECT id, path, thread, device, inode, size, mtime_ns, packed, offset, tail_length, tail_sum, version, digest
 FROM files
 """
+# Most of what a small digest takes would be the names of its members.
+_MEMBERS = [
+    (field.name, field.type, field.default) for field in msgspec.structs.fields(ThreadMeta) if field.name != "raw"
+]
+_StoredMeta = msgspec.defstruct("_StoredMeta", _MEMBERS, array_like=True)
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Digest)
+_decoder: msgspec.msgpack.Decoder[tuple[Digest, Any]] = msgspec.msgpack.Decoder(tuple[Digest, _StoredMeta | None])
 
 
 class KnownFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +85,8 @@ class KnownFile(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> Digest | None:
         """None when it was made by another version, or is damaged."""
         try:
-            return None if self.stored is None else _decoder.decode(self.stored)
-        except msgspec.DecodeError:
+            return None if self.stored is None else unpack_digest(self.stored)
+        except ValueError:
             return None
 
     def unchanged(self, *, size: int, mtime_ns: int, packed: bool) -> bool:
@@ -92,14 +100,32 @@ def tail_of(data: bytes) -> tuple[int, int]:
     return len(tail), zlib.crc32(tail)
 
 
-def pack_digest(digest: Digest) -> bytes:
-    """As it is stored."""
-    return _encoder.encode(digest)
+class Packer:
+    """Makes digests small. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._compressor = zstandard.ZstdCompressor(level=1)
+
+    def pack(self, digest: Digest) -> bytes:
+        """As it is stored."""
+        meta = digest.meta
+        if meta is None:
+            data = _encoder.encode((digest, None))
+        else:
+            stored = _StoredMeta(*(getattr(meta, name) for name, _, _ in _MEMBERS))
+            data = _encoder.encode((msgspec.structs.replace(digest, meta=None), stored))
+        return self._compressor.compress(data)
 
 
 def unpack_digest(stored: bytes) -> Digest:
-    """Raises `msgspec.DecodeError` for what is none."""
-    return _decoder.decode(stored)
+    """Raises `ValueError` for what is none."""
+    try:
+        digest, meta = _decoder.decode(zstandard.ZstdDecompressor().decompress(stored))
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    if meta is not None:
+        digest.meta = ThreadMeta(**msgspec.structs.asdict(meta))
+    return digest
 
 
 def known_file(connection: apsw.Connection, path: str) -> KnownFile | None:
@@ -109,7 +135,7 @@ def known_file(connection: apsw.Connection, path: str) -> KnownFile | None:
 
 
 def known_files(connection: apsw.Connection) -> dict[str, KnownFile]:
-    """All of them, by path."""
+    """All of them, by path: some 1 KB each."""
     return {known.path: known for known in map(_known, rows(connection, _SELECT))}
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from clew.history.digest import DIGEST_VERSION, Digest, digest_lines, milliseconds, pass_line
 from clew.history.said import Said
-from clew.index.files import TAIL, KnownFile, pack_digest, tail_of, unpack_digest
+from clew.index.files import TAIL, KnownFile, Packer, tail_of, unpack_digest
 from clew.index.sql import row, rows, run
 from clew.index.words import Document, add_documents, remove_documents
 from clew.rollout.filesystem import FileSystem
@@ -182,14 +182,15 @@ def _read_ahead(
 
 
 def _pieces(fs: FileSystem, work: Iterable[Work]) -> Iterator[_Piece | _Failed]:
+    packer = Packer()
     for entry in work:
         try:
-            yield from _digest(fs, entry)
+            yield from _digest(fs, entry, packer)
         except OSError as error:
             yield _Failed(entry.file.path, error.strerror or str(error))
 
 
-def _digest(fs: FileSystem, work: Work) -> Iterator[_Piece]:
+def _digest(fs: FileSystem, work: Work, packer: Packer) -> Iterator[_Piece]:
     status = fs.stat(work.file.path)
     with contextlib.closing(open_source(fs, work.file)) as source:
         digest = _resumed(source, work, status.identity)
@@ -204,7 +205,7 @@ def _digest(fs: FileSystem, work: Work) -> Iterator[_Piece]:
                 size=status.size,
                 mtime_ns=status.mtime_ns,
                 digest=digest,
-                packed=pack_digest(digest),
+                packed=packer.pack(digest),
                 offset=digest.offset,
                 tail=tail,
                 said=said,

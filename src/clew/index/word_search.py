@@ -28,8 +28,8 @@ COMMON = 2000
 """Documents from which on a word is so common that its weight is not worked out."""
 
 SHORT = 3
-"""Letters of a beginning from which on the full-text table keeps its documents; those of a shorter one are gathered from
-many lists, which is done once at most."""
+"""Letters of a beginning from which on the full-text table knows its documents; those of a shorter one are gathered
+from many lists, which is done once at most."""
 
 _WEIGHTS = "10.0, 2.0, 1.5, 1.0, 1.0"
 _TOUCHED = "AND f.id IN (SELECT file FROM touched WHERE path >= :suffix AND path < :suffix || char(0x10FFFF))"

@@ -48,7 +48,7 @@ CREATE TABLE touched (
 CREATE INDEX touched_file ON touched (file);
 CREATE VIRTUAL TABLE words USING fts5 (
     title, user, agent, command, file,
-    content = '', contentless_delete = 1, prefix = '3', tokenize = 'unicode61 remove_diacritics 2'
+    content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
 );
 INSERT INTO words (words, rank) VALUES ('automerge', 8);
 """
@@ -57,7 +57,7 @@ backwards, so that an end can be looked up."""
 
 BEGINNING = 1_577_836_800
 """2020 in seconds since 1970: ids count from here."""
-SHIFT = 6
+SHIFT = 2
 """Ids per second, as a power of two; where more is said in a second, later ones are used up."""
 
 _INSERT_DOC = "INSERT INTO docs (id, file, role, offset, at, turn, tool, copied) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -169,7 +169,7 @@ def _ids(ordered: Sequence[Document]) -> list[int]:
     ids: list[int] = []
     last = -1
     for order, file, *_ in ordered:
-        place = (order // 1000 - BEGINNING << SHIFT) + (file & 31)
+        place = (order // 1000 - BEGINNING << SHIFT) + (file & 3)
         last = place if place > last else last + 1
         ids.append(last)
     return ids
