@@ -232,5 +232,5 @@ def test_a_stored_digest_is_the_one_that_was_made() -> None:
         digest = Digest(thread_id=built.id)
         digest_lines(digest, built.data)
         assert digest.meta is not None
-        assert unPacker().pack(Packer().pack(digest)) == digest
-    assert unPacker().pack(Packer().pack(Digest())) == Digest()
+        assert unpack_digest(Packer().pack(digest)) == digest
+    assert unpack_digest(Packer().pack(Digest())) == Digest()
