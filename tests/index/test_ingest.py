@@ -12,7 +12,7 @@ from indexed import database, take, work
 
 from clew.history.digest import Digest, digest_lines
 from clew.index import ingest as ingest_module
-from clew.index.files import Packer, known_files
+from clew.index.files import Packer, known_files, unpack_digest
 from clew.index.ingest import Digested, Report, ingest
 from clew.index.sql import rows
 from clew.index.words import turn_text
