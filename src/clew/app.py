@@ -17,6 +17,7 @@ from clew.errors import Owner
 from clew.ids import IdSource, SystemIds
 from clew.rollout import FailPoints, FileSystem, RealFileSystem
 from clew.store import LocalStore
+from clew.store.relocations import Relocations
 from clew.store.search import find_ripgrep
 from clew.threads import Threads
 
@@ -56,6 +57,14 @@ async def open_threads(
         fail=fail or FailPoints(),
         ripgrep=find_ripgrep(env),
     )
+    folders = Relocations(
+        fs or RealFileSystem(),
+        config.clew_home,
+        clock=clock,
+        by=program,
+        fail=fail,
+        closed=("/", *filter(None, (env.get("HOME"),))),
+    )
     models = Models(env, clients if clients is not None else {OFFLINE: _offline_model()})
     agent = Agent(config, models, env=env, clock=clock, ids=ids, reload=reload)
     if config.model_provider != OFFLINE:
@@ -71,6 +80,7 @@ async def open_threads(
             ids=ids,
             version=known,
             busy_wait=config.server.busy_wait_seconds,
+            folders=folders,
             ledger=store.ledger,
         ) as threads:
             yield threads

@@ -272,7 +272,7 @@ class FolderGone(ClewError):
         else:
             super().__init__(
                 f"the working directory of thread {thread_id} is gone: {cwd}",
-                hint="Restore the folder, or name another one with `cwd` in this call.",
+                hint="If it was moved: `clew relocate OLD NEW`. Else restore it, or name another one with `cwd`.",
                 thread_id=thread_id,
             )
         self.cwd = cwd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import anyio.to_thread
@@ -13,6 +14,7 @@ import msgspec
 from clew.clock import Clock
 from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, ThreadNotFound, Unsupported
 from clew.history.context import Context
+from clew.history.lines import settings_lines
 from clew.history.metadata import read_meta
 from clew.history.rebuilding import rebuild_from
 from clew.history.turn_offsets import TurnOffsets
@@ -20,8 +22,11 @@ from clew.history.turns import Turn as RecordedTurn
 from clew.history.turns import turns_page
 from clew.ids import IdSource
 from clew.kinship import Branch, Comparison, compare_logs, descent, families
+from clew.settings import Settings
+from clew.store.checkouts import Candidate, Identity, checkouts, find_moved, neighbours
 from clew.store.contracts import Catalog, Ledger, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
 from clew.store.queries import ShowProgress, Stop
+from clew.store.relocations import Move, Relocations
 from clew.store.space import Space, with_titles
 from clew.store.stats import Stats, StatsQuery, with_names
 
@@ -72,6 +77,7 @@ class Library:
         ids: IdSource,
         version: str,
         ledger: Ledger | None = None,
+        folders: Relocations | None = None,
     ) -> None:
         self._logs = logs
         self._catalog = catalog
@@ -80,6 +86,7 @@ class Library:
         self._ids = ids
         self._version = version
         self._ledger = ledger
+        self._folders = folders
         self._turns_at: dict[str, tuple[object, TurnOffsets]] = {}  # where turns are in a log, by its version
 
     # -- what whoever runs turns knows besides
@@ -101,7 +108,19 @@ class Library:
         return await anyio.to_thread.run_sync(self._catalog.resolve, reference)
 
     async def list(self, query: ListQuery) -> Page:
-        return await anyio.to_thread.run_sync(self._catalog.list, query)
+        """A page of summaries. Threads of folders that were moved are found under what these are called now."""
+        return await anyio.to_thread.run_sync(self._listed, query)
+
+    def _listed(self, query: ListQuery) -> Page:
+        return self._catalog.list(self._with_old_names(query))
+
+    def _with_old_names(self, query: ListQuery) -> ListQuery:
+        if query.cwd is None or self._folders is None or query.cwd_also:
+            return query
+        try:
+            return msgspec.structs.replace(query, cwd_also=self._folders.known_as(query.cwd))
+        except OSError:
+            return query  # what was moved cannot be told; the rest can
 
     async def search(self, query: SearchQuery, *, progress: ShowProgress | None = None) -> SearchPage:
         """Threads in which the text was found, or with `thread_id` (whatever `summary` takes) the places in one of
@@ -109,9 +128,9 @@ class Library:
         stopped = threading.Event()
 
         def search() -> SearchPage:
-            wanted = query
+            wanted = msgspec.structs.replace(query, within=self._with_old_names(query.within))
             if query.thread_id is not None:
-                wanted = msgspec.structs.replace(query, thread_id=self._catalog.resolve(query.thread_id).id)
+                wanted = msgspec.structs.replace(wanted, thread_id=self._catalog.resolve(query.thread_id).id)
             return self._catalog.search(wanted, stop=stopped.is_set, progress=progress)
 
         try:
@@ -247,6 +266,99 @@ class Library:
     async def _reverted(self, thread_id: str, turns: int) -> Reverted:
         self._changed(thread_id)
         return Reverted(thread=await anyio.to_thread.run_sync(self._catalog.get, thread_id), turns=turns)
+
+    # -- folders that were moved
+
+    def _relocated(self, settings: Settings) -> tuple[Settings, tuple[str, ...]]:
+        """Recorded settings with the folders where they are now, and what to say about it. Every root becomes one other
+        root, so that nothing gets wider."""
+        if self._folders is None:
+            return settings, ()
+        try:
+            cwd = self._folders.now(settings.cwd)
+            roots = tuple(map(self._folders.now, settings.sandbox.writable_roots))
+        except OSError as error:
+            return settings, (f"Which folders were moved cannot be read: {error.strerror or error}.",)
+        before = (settings.cwd, *settings.sandbox.writable_roots)
+        moved = [f"{old} is {new} now" for old, new in zip(before, (cwd, *roots), strict=True) if old != new]
+        if not moved:
+            return settings, ()
+        sandbox = msgspec.structs.replace(settings.sandbox, writable_roots=roots)
+        told = f"Moved, as clew relocate was told: {'; '.join(moved)}."
+        return msgspec.structs.replace(settings, cwd=cwd, sandbox=sandbox), (told,)
+
+    async def relocate(self, old: str, new: str, *, always: bool = False) -> Move:
+        """Threads recorded in `old` (or below) belong to `new` from now on; both are absolute. No log is changed.
+        `always`: also while there is a folder `old`. Raises `BadRequest`, `HomeUnwritable`."""
+        folders = self._need_folders()
+        return await anyio.to_thread.run_sync(lambda: folders.move(old, new, always=always))
+
+    async def undo_relocation(self, old: str) -> Move:
+        """The last move of `old` does not count any more. Raises `BadRequest` where there is none."""
+        return await anyio.to_thread.run_sync(self._need_folders().undo, old)
+
+    async def relocations(self) -> Sequence[Move]:
+        """The moves that were told and not undone, oldest first."""
+        return await anyio.to_thread.run_sync(self._need_folders().moves)
+
+    async def find_moved(self, search: Sequence[str] = ()) -> Sequence[Candidate]:
+        """Recorded folders that are gone, and checkouts of their repositories among the folders of other threads and
+        below those of `search` (absolute). Nothing is changed."""
+        return await anyio.to_thread.run_sync(self._candidates, search)
+
+    def _candidates(self, search: Sequence[str]) -> Sequence[Candidate]:
+        folders = self._need_folders()
+        gone: dict[str, Identity] = {}
+        there: dict[str, None] = {}
+        for thread in self._everything():
+            if thread.cwd is None or thread.error is not None:
+                continue
+            now = folders.now(thread.cwd)
+            if Path(now).is_dir():
+                there[now] = None
+                continue
+            try:
+                commit = read_meta(self._logs.head(thread.id)).commit
+            except (ClewError, OSError):
+                commit = None
+            known = gone.get(now, Identity(folder=now, threads=0))
+            commits = known.commits if commit is None else known.commits | {commit}
+            gone[now] = Identity(
+                folder=now,
+                repository=known.repository or thread.repository,
+                commits=commits,
+                threads=known.threads + 1,
+            )
+        traced = [one for one in gone.values() if one.repository or one.commits]
+        beside = (name for one in traced for name in neighbours(one.folder))
+        return tuple(find_moved(traced, checkouts((*there, *beside), search))) if traced else ()
+
+    async def write_folder(self, reference: str) -> bool:
+        """Record in a thread's log where its folder is now, so that Codex goes on there, too. Gives whether there was
+        something to record. Raises `ThreadBusy`, `ThreadArchived` and what appending raises."""
+        summary = await self.summary(reference)
+        self._refuse_at_work(summary.id)
+        async with self._logs.lease(summary.id, self._owner) as lease:
+            recorded = (await anyio.to_thread.run_sync(self._rebuilt, summary.id)).recorded
+            if recorded.cwd is None or recorded.sandbox is None:
+                return False
+            before = Settings(cwd=recorded.cwd, model="", provider="", sandbox=recorded.sandbox)
+            after, _ = self._relocated(before)
+            if after == before:
+                return False
+            said = msgspec.structs.replace(recorded, cwd=after.cwd, sandbox=after.sandbox)
+            lines = settings_lines(summary.id, said)
+            if lines:
+                await lease.append(lines)
+        self._changed(summary.id)
+        return bool(lines)
+
+    def _need_folders(self) -> Relocations:
+        if self._folders is None:
+            raise Unsupported("relocate", "this library has no home of its own to note it in")
+        return self._folders
+
+    # -- how threads hang together
 
     async def tree(self, reference: str | None = None, *, limit: int | None = None) -> Sequence[Branch]:
         """Threads with those that were forked from them or spawned by them, at any depth: the family of one thread, or

@@ -32,6 +32,7 @@ from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
 from clew.settings import ApprovalPolicy, Overrides, Settings
 from clew.store.contracts import Catalog, Lease, Ledger, LogStore
+from clew.store.relocations import Relocations
 from clew.turn import Turn
 
 __all__ = ["Thread", "ThreadStatus", "Threads", "Turn", "TurnView", "TurnsPage"]
@@ -144,8 +145,11 @@ class Threads(Library):
         version: str,
         busy_wait: float | None = 2.0,
         ledger: Ledger | None = None,
+        folders: Relocations | None = None,
     ) -> None:
-        super().__init__(logs, catalog, owner=owner, clock=clock, ids=ids, version=version, ledger=ledger)
+        super().__init__(
+            logs, catalog, owner=owner, clock=clock, ids=ids, version=version, ledger=ledger, folders=folders
+        )
         self._engine = engine
         # A look at least: whether the holder is a clew, which is waited for, must be known.
         self._busy_wait = None if busy_wait is None else max(busy_wait, _ONE_LOOK)
@@ -205,7 +209,8 @@ class Threads(Library):
             raise ThreadArchived(summary.id)
         overrides = overrides or Overrides()
         context = await self._load(summary.id)
-        settings = overrides.over(context.recorded.settings(defaults))
+        recorded, _ = self._relocated(context.recorded.settings(defaults))
+        settings = overrides.over(recorded)
         return Thread(self, summary.id, settings, defaults=defaults, overrides=overrides)
 
     def enqueue(self, thread: Thread, turn_input: TurnInput, approver: Approver) -> Turn:
@@ -278,11 +283,11 @@ class Threads(Library):
                 live = LiveThread(lease, Context(read_meta(as_record(header))), settings, header=header)
             else:
                 context = await self._load(thread.id)
-                recorded = context.recorded.settings(thread.defaults)
+                recorded, moved = self._relocated(context.recorded.settings(thread.defaults))
                 # A first turn that broke off may have recorded less than it was asked for.
                 settings = thread.settings if new else thread.overrides.over(recorded)
                 self._check(settings, thread.id)
-                turn.notices = () if new else (*_widened(recorded, settings), *context.recorded.notes)
+                turn.notices = () if new else (*_widened(recorded, settings), *context.recorded.notes, *moved)
                 live = LiveThread(lease, context, settings)
             turn.begin()
             result = await self._engine.run(

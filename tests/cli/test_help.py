@@ -56,6 +56,7 @@ Keeping threads:
   rename           Give a thread a name, or take it away.
   archive          Put threads away; they stay on disk.
   unarchive        Take archived threads out again.
+  relocate         Tell where a folder is now, so that its threads go on there.
   stats            Count tokens and turns by day, model, project, …
   du               Show where the bytes are, and what could be saved.
   unlock           Show who holds a thread; free what killed programs left.

@@ -221,6 +221,23 @@ thread. Exit codes: 0 the same turns, 1 they differ, 2 trouble.""",
         (("clew unarchive 0199a213", "it is listed and can go on"),),
     ),
     Command(
+        "relocate",
+        "clew.cli.relocating:relocate",
+        _KEEP,
+        "Tell where a folder is now, so that its threads go on there.",
+        (
+            ("clew relocate ~/lexer ~/parser", "it was renamed; no log is changed"),
+            ("clew relocate --find", "folders that are gone, and where they may be"),
+            ("clew relocate --find --search ~/src --apply", "look there, and tell what leaves no doubt"),
+            ("clew relocate --undo ~/lexer", "take it back"),
+        ),
+        usage="clew relocate OLD NEW [OPTIONS] | --find [OPTIONS] | --list | --undo OLD",
+        more="""\
+A move counts while NEW is there and OLD is not. Threads are listed under the new
+folder, and go on in it with the rights they had: each writable folder becomes the
+same one in its new place, and the answer says so.""",
+    ),
+    Command(
         "stats",
         "clew.cli.stats:stats",
         _KEEP,

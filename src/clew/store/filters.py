@@ -32,6 +32,7 @@ class Filter:
             raise BadRequest("ancestor", "give either a parent or an ancestor")
         self.query = query
         self.cwd = None if query.cwd is None else os.path.normpath(query.cwd)
+        self.cwd_also = tuple(map(os.path.normpath, query.cwd_also))
         self.text = query.text.casefold() if query.text else None
         self.parent = _id("parent", query.parent)
         self.ancestor = _id("ancestor", query.ancestor)
@@ -45,7 +46,7 @@ class Filter:
         query = self.query
         if query.archived is not None and summary.archived != query.archived:
             return False
-        if self.cwd is not None and not below(summary.cwd, self.cwd):
+        if self.cwd is not None and not any(below(summary.cwd, folder) for folder in (self.cwd, *self.cwd_also)):
             return False
         if query.sources and summary.source not in query.sources:
             return False

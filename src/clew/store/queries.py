@@ -78,7 +78,8 @@ class ThreadSummary(msgspec.Struct, frozen=True, kw_only=True):
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What to list; filters that are named must all hold.
 
-    `cwd` matches the folder and everything below it; `text` is looked for in the title (the name, else the preview),
+    `cwd` matches the folder and everything below it, and so does each of `cwd_also`, the names that this folder had
+    before; `text` is looked for in the title (the name, else the preview),
     ignoring case; `sources`, `providers`, `models` match any of their words; `branch` and `repository` as the thread
     recorded them; `parent`: threads that this one spawned; `ancestor`: those it spawned at any depth (only one of the
     two); `tags`: all of them; `since` and `until` bound `updated_at` (RFC 3339). A cursor belongs to a sort and a
@@ -87,6 +88,7 @@ class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
 
     archived: bool | None = False
     cwd: str | None = None
+    cwd_also: tuple[str, ...] = ()
     text: str | None = None
     sources: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
