@@ -7,11 +7,13 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 
 from clew.errors import (
     AmbiguousName,
     BadRequest,
     Owner,
+    SearchStopped,
     ThreadArchived,
     ThreadBusy,
     ThreadNotFound,
@@ -44,6 +46,7 @@ __all__ = [
     "a_name_is_given_changed_and_taken_away",
     "a_reverted_thread_is_forked_as_it_is_now",
     "a_search_finds_what_was_said",
+    "a_search_is_narrowed_and_comes_in_pages",
     "a_summary_tells_what_the_thread_says",
     "a_thread_is_found_by_whatever_names_it",
     "a_thread_that_is_written_is_not_moved",
@@ -51,6 +54,7 @@ __all__ = [
     "archived_and_compressed_threads_are_forked",
     "forks_are_forked",
     "pages_are_whole_and_without_doubles_while_threads_appear",
+    "places_in_a_thread_are_found_in_their_order",
     "those_who_inherit_from_a_thread_are_its_heirs",
     "those_whom_a_thread_spawned_are_its_descendants",
     "what_cannot_be_read_is_listed_with_its_error",
@@ -404,6 +408,70 @@ async def a_search_finds_what_was_said(store: StoreUnderTest) -> None:
     for nothing in ("", "  "):
         with fails(BadRequest):
             store.catalog.search(_said(nothing))
+
+
+async def a_search_is_narrowed_and_comes_in_pages(store: StoreUnderTest) -> None:
+    ids: list[str] = []
+    for number in range(6):
+        calls = [Call("cat maze.txt", "E1234: no minotaur")] if number % 2 else []
+        thread = fresh(number, cwd=f"/w/{number % 3}").turn(f"Draw maze {number}", "Drawn.", calls=calls)
+        store.seed(thread, archived=number == 5, compressed=number == 3)
+        ids.append(thread.id)
+    asked: list[tuple[SearchQuery, list[int]]] = [
+        (SearchQuery(text="maze draw"), [5, 4, 3, 2, 1, 0]),
+        (SearchQuery(text='"draw maze" 4'), [4]),
+        (SearchQuery(text="drawn maze"), []),
+        (SearchQuery(text="maze", roles=("command",)), [5, 3, 1]),
+        (SearchQuery(text="DRAW MAZE", mode="text"), [5, 4, 3, 2, 1, 0]),
+        (SearchQuery(text="DRAW MAZE", mode="text", case_sensitive=True), []),
+        (SearchQuery(text=r"e\d{4}:", mode="regex"), [5, 3, 1]),
+        (SearchQuery(text=r"e\d{4}:", mode="regex", roles=("user", "command")), []),
+        (SearchQuery(text=r"maze [0-2]$", mode="regex"), [2, 1, 0]),
+        (SearchQuery(text="maze", mode="text", within=ListQuery(archived=False, cwd="/w/2")), [2]),
+        (SearchQuery(text="maze", mode="text", within=ListQuery(archived=True)), [5]),
+        (SearchQuery(text="maze", mode="text", tool="exec_command"), [5, 3, 1]),
+        (SearchQuery(text="maze", mode="text", file="plan.py"), []),
+    ]
+    for query, expected in asked:
+        found = _found(store, query)
+        assert sorted(found) == sorted(ids[number] for number in expected), query
+        seen: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = store.catalog.search(msgspec.structs.replace(query, limit=2, cursor=cursor))
+            assert len(page.hits) <= 2
+            seen += [hit.thread.id for hit in page.hits]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert seen == found, query
+        if query.mode != "words":
+            assert found == [ids[number] for number in expected], query
+    for wrong in (SearchQuery(text="(", mode="regex"), SearchQuery(text="x", mode="text", cursor="x")):
+        with fails(BadRequest):
+            store.catalog.search(wrong)
+    with fails(SearchStopped):
+        store.catalog.search(SearchQuery(text="minotaur?", mode="text"), stop=lambda: True)
+
+
+async def places_in_a_thread_are_found_in_their_order(store: StoreUnderTest) -> None:
+    source = fresh(0).turn("Draw the maze", "A maze.", calls=[Call("cat maze", "maze maze")])
+    fork = source.fork().turn("The maze again", "Drawn.")
+    store.seed(source)
+    store.seed(fork)
+    query = SearchQuery(text="maze", mode="text", thread_id=fork.id)
+    hits = store.catalog.search(query).hits
+    assert [(hit.thread.id, hit.where, hit.snippet, hit.count) for hit in hits] == [
+        (fork.id, "user", "Draw the maze", 1),
+        (fork.id, "command", "cat maze", 1),
+        (fork.id, "output", "maze maze", 2),
+        (fork.id, "agent", "A maze.", 1),
+        (fork.id, "user", "The maze again", 1),
+    ]
+    assert [hit.turn_id for hit in hits] == [source.turn_ids[0]] * 4 + [fork.turn_ids[-1]]
+    assert [hit.where for hit in store.catalog.search(query, stop=lambda: False).hits if hit.at is None] == []
+    with fails(ThreadNotFound):
+        store.catalog.search(msgspec.structs.replace(query, thread_id=new_id()))
 
 
 def _said(text: str, **more: Any) -> SearchQuery:

@@ -59,6 +59,8 @@ CHECKS: tuple[Check, ...] = (
     list_checks.a_cursor_belongs_to_its_order,
     list_checks.a_thread_taken_back_keeps_its_beginning,
     catalog_checks.a_search_finds_what_was_said,
+    catalog_checks.a_search_is_narrowed_and_comes_in_pages,
+    catalog_checks.places_in_a_thread_are_found_in_their_order,
     catalog_checks.what_cannot_be_read_is_listed_with_its_error,
 )
 """For every store."""
