@@ -122,8 +122,8 @@ class SearchQuery(msgspec.Struct, frozen=True, kw_only=True):
     too. `within` filters the threads (its sort, limit and cursor mean nothing here). `thread_id`: every occurrence
     inside this one thread, in its order, instead of one hit per thread. `roles`: only there (empty: everywhere);
     `tool`: only in calls of this tool and what they answered; `file`: only in threads that touched a file whose path
-    ends so; `since` and `until` bound the time of the message (RFC 3339). `sort` is for words: hits of the other modes come by
-    the time their thread was written last, newest first.
+    ends so; `since` and `until` bound the time of the message (RFC 3339). `sort` is for words: hits of the other modes
+    come by the time their thread was written last, newest first.
     """
 
     text: str
