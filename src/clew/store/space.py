@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from clew.clock import Clock
 from clew.errors import ThreadNotFound
+from clew.history.weights import Weights
 from clew.rollout import Home, RolloutFile, ThreadFiles, open_source, pack_bytes
 from clew.store.cold_marker import forgotten_temporaries
 from clew.store.cold_run import DAY, ColdRules
-from clew.store.facts import FileFacts, Known, facts_of
+from clew.store.facts import Known, facts_of
 from clew.store.places import Lying, walk
 from clew.store.queries import ShowProgress, Stop
 
@@ -99,14 +101,19 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
 
 
-class _Measured(msgspec.Struct, frozen=True):
-    facts: FileFacts
+class _Measured(NamedTuple):
+    """What is needed of a file: of a large home all digests together would be too much."""
+
+    file: RolloutFile
+    weights: Weights
     disk: int
     role: str
+    parent_id: str | None
+    spawned: bool
 
     @property
     def text(self) -> int:
-        return self.facts.digest.weights.total
+        return self.weights.total
 
 
 def space_of(
@@ -127,11 +134,21 @@ def space_of(
     lying = list(walk(home, clew_home, roles.keys())) if not thread_ids else []
     disk = {one.path: one.disk for one in lying if one.kind == "threads"}
     measured: dict[str, list[_Measured]] = {}
+    notices: list[str] = []
     for facts in facts_of(home, files, known=known, stop=stop, progress=progress):
-        file = facts.file
+        file, meta = facts.file, facts.digest.meta
         taken = disk.get(file.path)
-        one = _Measured(facts, _taken(home, file) if taken is None else taken, roles[file.path])
+        one = _Measured(
+            file,
+            facts.digest.weights,
+            _taken(home, file) if taken is None else taken,
+            roles[file.path],
+            meta.parent_id if meta is not None else None,
+            meta is not None and (meta.parent_id is not None or (meta.source or "").startswith("subagent")),
+        )
         measured.setdefault(file.thread_id, []).append(one)
+        if facts.problem is not None:
+            notices.append(f"{file.plain_path.name}: {facts.problem}")
     every = [one for group in measured.values() for one in group]
     rows = [_thread(thread, measured[thread.thread_id]) for thread in threads if thread.thread_id in measured]
     rows.sort(key=lambda row: (-row.size, row.id))
@@ -144,12 +161,12 @@ def space_of(
         text=sum(row.text for row in rows),
         causes=_causes(every),
         kinds=_kinds(every),
-        sub_agents=_place("sub_agents", (one for one in every if _spawned(one.facts))),
+        sub_agents=_place("sub_agents", (one for one in every if one.spawned)),
         threads=tuple(rows if thread_ids else rows[:_BIGGEST]),
         places=_places(lying),
         savings=tuple(_savings(home, clew_home, lying, every, cold, ratio, clock, thread_ids)),
         ratio=ratio,
-        notices=tuple(f"{one.facts.file.plain_path.name}: {one.facts.problem}" for one in every if one.facts.problem),
+        notices=tuple(notices),
     )
 
 
@@ -185,16 +202,16 @@ def _taken(home: Home, file: RolloutFile) -> int:
 def _thread(thread: ThreadFiles, files: Sequence[_Measured]) -> ThreadSpace:
     shown = tuple(
         FileSpace(
-            path=str(one.facts.file.path),
+            path=str(one.file.path),
             role=one.role,
-            compressed=one.facts.file.compressed,
-            size=one.facts.file.size,
+            compressed=one.file.compressed,
+            size=one.file.size,
             disk=one.disk,
             text=one.text,
         )
         for one in files
     )
-    parents = [meta.parent_id for one in files if (meta := one.facts.digest.meta) is not None and meta.parent_id]
+    parents = [one.parent_id for one in files if one.parent_id]
     return ThreadSpace(
         id=thread.thread_id,
         archived=thread.archived,
@@ -206,15 +223,10 @@ def _thread(thread: ThreadFiles, files: Sequence[_Measured]) -> ThreadSpace:
     )
 
 
-def _spawned(facts: FileFacts) -> bool:
-    meta = facts.digest.meta
-    return meta is not None and (meta.parent_id is not None or (meta.source or "").startswith("subagent"))
-
-
 def _place(kind: str, files: Iterable[_Measured]) -> PlaceSpace:
     count = size = disk = 0
     for one in files:
-        count, size, disk = count + 1, size + one.facts.file.size, disk + one.disk
+        count, size, disk = count + 1, size + one.file.size, disk + one.disk
     return PlaceSpace(kind=kind, files=count, size=size, disk=disk)
 
 
@@ -222,7 +234,7 @@ def _kinds(files: Sequence[_Measured]) -> tuple[PlaceSpace, ...]:
     kinds = [
         _place(
             f"{'archived' if archived else 'active'} {'compressed' if compressed else 'plain'}",
-            (one for one in files if one.facts.file.archived == archived and one.facts.file.compressed == compressed),
+            (one for one in files if one.file.archived == archived and one.file.compressed == compressed),
         )
         for archived in (False, True)
         for compressed in (False, True)
@@ -234,8 +246,8 @@ def _causes(files: Sequence[_Measured]) -> tuple[CauseSpace, ...]:
     text: dict[str, int] = {}
     size: dict[str, float] = {}
     for one in files:
-        share = one.facts.file.size / one.text if one.text else 0.0
-        for cause, found in one.facts.digest.weights.items():
+        share = one.file.size / one.text if one.text else 0.0
+        for cause, found in one.weights.items():
             text[cause] = text.get(cause, 0) + found
             size[cause] = size.get(cause, 0.0) + found * share
     found = [CauseSpace(cause=cause, text=text[cause], size=round(size[cause])) for cause in text if text[cause]]
@@ -315,7 +327,7 @@ def _savings(
             estimated=True,
         )
     doubles = [one for one in files if one.role == "double"]
-    add("copies of threads that nothing reads", sum(one.facts.file.size for one in doubles), "clew check")
+    add("copies of threads that nothing reads", sum(one.file.size for one in doubles), "clew check")
     by_kind = {place.kind: place.size for place in _places(lying)}
     add("empty the trash", by_kind.get("trash", 0), "clew trash empty")
     add("backups of repairs", by_kind.get("backups", 0), f"rm -r {shlex.quote(str(clew_home / 'backups'))}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from clew.config.prices import Price
 from clew.errors import BadRequest
-from clew.history.usage import NOTHING, Tokens, TurnUsage, count_once
+from clew.history.usage import NOTHING, Tokens, TurnUsage, UsageTally, count_once
 from clew.rollout import Home, RolloutFile
 from clew.store.facts import FileFacts, Known, facts_of
 from clew.store.queries import ShowProgress, Stop
@@ -108,6 +108,14 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
 
 
+class _Book(NamedTuple):
+    """What is needed of a file."""
+
+    thread_id: str
+    source: str | None
+    usage: UsageTally
+
+
 class _Sum:
     """What comes together in one row."""
 
@@ -180,7 +188,13 @@ def stats_of(
     for thread in home.threads():
         archived[thread.thread_id] = thread.archived
         files += (*thread.segments, *thread.doubles)
-    facts = list(facts_of(home, files, known=known, stop=stop, progress=progress))
+    notices: list[str] = []
+    books: list[_Book] = []
+    for fact in facts_of(home, files, known=known, stop=stop, progress=progress):
+        # The rest of a digest is let go: of a large home all of them together would be too much.
+        books.append(_Book(fact.file.thread_id, _source(fact), fact.digest.usage))
+        if fact.problem is not None:
+            notices.append(f"{fact.file.plain_path.name}: {fact.problem}")
     calendar = _Calendar(utc=query.utc)
     projects = _Projects(home)
     sums: dict[str | None, _Sum] = {}
@@ -188,10 +202,10 @@ def stats_of(
     days: dict[str, list[int]] = {}
     left_out = 0
     # Everything is counted once before anything is left out: the copy of an archived thread's turn is no new turn.
-    for place, turn in count_once([one.digest.usage for one in facts]):
-        fact = facts[place]
-        names = fact.digest.usage.names
-        thread_id = fact.file.thread_id
+    for place, turn in count_once([book.usage for book in books]):
+        book = books[place]
+        names = book.usage.names
+        thread_id = book.thread_id
         if query.thread_id is not None and thread_id != query.thread_id:
             continue
         if (since is not None and turn.started < since) or (until is not None and turn.started >= until):
@@ -217,7 +231,7 @@ def stats_of(
             case "project":
                 key = projects.of(cwd)
             case "source":
-                key = _source(fact)
+                key = book.source
             case "provider":
                 key = names[turn.provider]
         row = sums.get(key or None)
@@ -241,7 +255,7 @@ def stats_of(
         others=others.row(None, query.prices) if cut else None,
         days=tuple(DaySpending(day=day, turns=days[day][0], tokens=days[day][1]) for day in sorted(days)),
         archived_left_out=left_out,
-        notices=tuple(_notices(facts)),
+        notices=tuple(notices),
     )
 
 
@@ -265,10 +279,6 @@ def _cut(order: Sequence[str | None], query: StatsQuery) -> tuple[Sequence[str |
     if query.by in _IN_TIME:
         return order[-query.limit :], order[: -query.limit]
     return order[: query.limit], order[query.limit :]
-
-
-def _notices(facts: Iterable[FileFacts]) -> list[str]:
-    return [f"{one.file.plain_path.name}: {one.problem}" for one in facts if one.problem is not None]
 
 
 def _source(fact: FileFacts) -> str | None:
