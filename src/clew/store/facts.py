@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from clew.history.digest import Digest, digest_lines
+from clew.index.files import KnownFile
 from clew.rollout import Home, RolloutFile, open_source
 from clew.store.queries import SearchProgress, ShowProgress, Stop
 
-__all__ = ["FileFacts", "Known", "facts_of", "read_facts"]
+__all__ = ["FileFacts", "Known", "facts_of", "from_index", "read_facts"]
 
 _BLOCK = 1 << 20
 _LONGEST = 1 << 28
@@ -28,6 +29,23 @@ class FileFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 Known = Callable[[RolloutFile], Digest | None]
 """The digest of a file that was made before, if it covers all that the file holds now."""
+
+
+def from_index(home: Home, row: Callable[[str], KnownFile | None]) -> Known:
+    """What the index keeps, where it covers a file as it lies there now. `row` gives the index's row of a path, which
+    is relative to the home and without `.zst`."""
+
+    def known(file: RolloutFile) -> Digest | None:
+        found = row(file.plain_path.relative_to(home.path).as_posix())
+        if found is None or found.thread != file.thread_id:
+            return None
+        if not found.unchanged(size=file.size, mtime_ns=file.mtime_ns, packed=file.compressed):
+            return None
+        if not file.compressed and found.offset != file.size:
+            return None  # a part was not taken yet, or its last line has no end
+        return found.digest()
+
+    return known
 
 
 def facts_of(
