@@ -12,10 +12,10 @@ from indexed import database, take, work
 
 from clew.history.digest import Digest, digest_lines
 from clew.index import ingest as ingest_module
-from clew.index.files import Packer, known_files, unpack_digest
+from clew.index.files import Packer, file_states, forget_file, known_files, unpack_digest
 from clew.index.ingest import Digested, Report, ingest
 from clew.index.sql import rows
-from clew.index.words import turn_text
+from clew.index.words import put_title, remove_documents, turn_text
 from clew.rollout import Home, RealFileSystem
 from clew.testing.builders import ThreadBuilder
 
@@ -93,6 +93,7 @@ def test_a_file_that_is_another_one_is_taken_anew(home: Home, change: str) -> No
     path = built.write(home)
     connection = database()
     take(connection, home)
+    take(connection, home)
 
     other = ThreadBuilder("0.169").turn("One?", "Capybara.").data
     if change == "truncated":
@@ -108,6 +109,33 @@ def test_a_file_that_is_another_one_is_taken_anew(home: Home, change: str) -> No
     take(fresh, home)
     assert content(connection) == content(fresh)
     assert bool(matches(connection, "badger")) is False
+
+
+def test_the_index_tells_which_files_it_knows_as_they_are(home: Home) -> None:
+    built = ThreadBuilder("0.169").turn("One?", "First.")
+    path = built.write(home)
+    connection = database()
+    assert file_states(connection) == {}
+    take(connection, home)
+    ((name, state),) = file_states(connection).items()
+    status = path.stat()
+    assert (home.path / name, state) == (path, (status.st_size, status.st_mtime_ns, False))
+
+
+def test_a_file_that_is_gone_is_forgotten_with_all_it_said(home: Home) -> None:
+    built = ThreadBuilder("0.169").turn("One?", "First.")
+    built.write(home)
+    connection = database()
+    take(connection, home)
+    (known,) = known_files(connection).values()
+    put_title(connection, known.id, "A title", 0)
+
+    remove_documents(connection, known.id)
+    forget_file(connection, known.id)
+
+    assert content(connection) == []
+    assert matches(connection, "first OR title") == []
+    assert list(rows(connection, "SELECT * FROM docs")) == []
 
 
 def test_a_compressed_file_gives_the_same_as_a_plain_one(home: Home, tmp_path: Path) -> None:

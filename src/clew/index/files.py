@@ -18,6 +18,7 @@ __all__ = [
     "TAIL",
     "KnownFile",
     "Packer",
+    "file_states",
     "forget_file",
     "known_file",
     "known_files",
@@ -137,6 +138,19 @@ def known_file(connection: apsw.Connection, path: str) -> KnownFile | None:
 def known_files(connection: apsw.Connection) -> dict[str, KnownFile]:
     """All of them, by path: some 1 KB each."""
     return {known.path: known for known in map(_known, rows(connection, _SELECT))}
+
+
+def file_states(connection: apsw.Connection) -> dict[str, tuple[int, int, bool]]:
+    """Of all files that were taken whole: size, time of the last write (nanoseconds) and whether it was packed, as they
+    lay there then. A file on disk that looks otherwise, or is not here, has something that the index does not know."""
+    return {
+        path: (size, mtime_ns, bool(packed))
+        for path, size, mtime_ns, packed in rows(
+            connection,
+            "SELECT path, size, mtime_ns, packed FROM files WHERE version = ? AND size >= 0",
+            (DIGEST_VERSION,),
+        )
+    }
 
 
 def move_file(connection: apsw.Connection, known: KnownFile, path: str) -> None:

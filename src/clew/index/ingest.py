@@ -207,7 +207,8 @@ def _digest(fs: FileSystem, work: Work, packer: Packer) -> Iterator[_Piece]:
                 digest=digest,
                 packed=packer.pack(digest),
                 offset=digest.offset,
-                tail=tail,
+                # Where nothing came to it, the end is the one that was known.
+                tail=tail if tail[0] or anew or work.known is None else (work.known.tail_length, work.known.tail_sum),
                 said=said,
                 taken=taken,
                 anew=anew and first,
