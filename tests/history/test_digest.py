@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -96,3 +97,80 @@ def test_every_recorded_file_is_digested_as_it_is_read(shared: Path) -> None:
             assert digest.turns == len(expected), file.path
             compared += 1
     assert compared > 250
+
+
+def test_what_turns_show_is_told_once_in_every_recorded_file(shared: Path) -> None:
+    compared = 0
+    for folder in sorted(shared.glob("corpus/codex*/*/*/home")):
+        home = Home(RealFileSystem(), folder)
+        for file in home.files():
+            source = open_source(home.fs, file)
+            data = source.read_at(0, 1 << 30)
+            if b"thread_rolled_back" in data:
+                continue  # what was said stays in the file, and is in no turn
+            try:
+                meta = read_meta(read_head(home, file))
+            except UnsupportedHistory:
+                continue
+            shown: Counter[tuple[str, str]] = Counter()
+            for turn in turns(scan_forward(source), meta.history_mode, subagent_start=meta.subagent_start):
+                for item in turn.items:
+                    if item["type"] == "userMessage":
+                        shown["user", "".join(part.get("text", "") for part in item["content"])] += 1
+                    elif item["type"] in ("agentMessage", "plan"):
+                        shown["agent", item["text"]] += 1
+            _, said = digested(data + b"\n" if data and not data.endswith(b"\n") else data, file.thread_id)
+            told = Counter((entry.role, entry.text) for entry in said)
+            for text, times in shown.items():
+                assert told[text] == (times if text[1].strip() else 0), (file.path, text)
+            compared += 1
+    assert compared > 250
+
+
+def test_messages_between_agents_are_told_from_their_envelopes() -> None:
+    letter: dict[str, object] = {
+        "author": "/root",
+        "recipient": "/root/child",
+        "other_recipients": [],
+        "content": "Count to three.",
+    }
+    text = msgspec.json.encode(letter).decode()
+    built = ThreadBuilder("0.118").turn("One?", "First.")
+    content = [{"type": "output_text", "text": text}]
+    built.line("response_item", {"type": "message", "role": "assistant", "content": content})
+
+    _, said = digested(built.data)
+
+    assert [(entry.role, entry.text) for entry in said][-1] == ("agent", "Count to three.")
+
+
+def test_what_a_fork_copied_is_marked() -> None:
+    source = ThreadBuilder("0.142").turn("Old?", "Old.")
+    fork = source.fork().turn("New?", "New.")
+
+    digest, said = digested(fork.data, fork.id)
+
+    assert [(entry.text, entry.copied) for entry in said] == [
+        ("Old?", True),
+        ("Old.", True),
+        ("New?", False),
+        ("New.", False),
+    ]
+    assert said[1].offset < digest.copied_until <= said[2].offset
+
+
+def test_damaged_and_odd_lines_cost_only_themselves() -> None:
+    built = ThreadBuilder("0.169").turn("One?", "First.")
+    lines = built.data.splitlines()
+    spaced = msgspec.json.format(lines[-1], indent=0)
+    turned = msgspec.json.encode(dict(reversed(msgspec.json.decode(lines[-1]).items())))
+    data = b"\n".join(
+        [b"\xef\xbb\xbf" + lines[0], *lines[1:-1], b"", b"{torn", b"\xff\xfe", spaced, b" \t", turned, b""]
+    )
+    plain, expected = digested(built.data)
+
+    digest, said = digested(data)
+
+    assert [(entry.role, entry.text) for entry in said] == [(entry.role, entry.text) for entry in expected]
+    assert (digest.skipped, digest.lines, digest.turns) == (2, plain.lines + 3, plain.turns)
+    assert digest.weights.total + len(b"\n \t\n") == len(data)

@@ -7,7 +7,10 @@ from typing import Any
 
 from clew.history.payload import object_from, part_texts
 
-__all__ = ["is_contextual", "is_mixed_developer", "is_user_boundary"]
+__all__ = ["ENVELOPE", "envelope_text", "is_contextual", "is_mixed_developer", "is_user_boundary"]
+
+ENVELOPE = b'"text":"{\\"author\\"'
+"""How the text of such an envelope begins in a line, as its writers lay it out."""
 
 _USER_TAGS = (
     "user_instructions",
@@ -105,8 +108,15 @@ def is_user_boundary(item: dict[str, Any]) -> bool:
 
 
 def _is_envelope(texts: list[str]) -> bool:
-    """Old versions passed messages between agents as an assistant message that holds one JSON object."""
-    if len(texts) != 1 or not texts[0].lstrip().startswith("{"):
-        return False
-    value = object_from(texts[0].encode("utf-8", "surrogatepass"))
-    return value is not None and all(isinstance(value.get(key), str) for key in ("author", "recipient", "content"))
+    return len(texts) == 1 and envelope_text(texts[0]) is not None
+
+
+def envelope_text(said: str) -> str | None:
+    """What one agent told another, where an assistant message is such an envelope: old versions passed messages between
+    agents as one JSON object. None where it is none."""
+    if not said.lstrip().startswith("{"):
+        return None
+    value = object_from(said.encode("utf-8", "surrogatepass"))
+    if value is None or not all(isinstance(value.get(key), str) for key in ("author", "recipient", "content")):
+        return None
+    return str(value["content"])

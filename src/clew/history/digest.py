@@ -15,7 +15,7 @@ from typing import Any, TypeGuard, cast
 
 import msgspec
 
-from clew.history.contextual import is_contextual
+from clew.history.contextual import ENVELOPE, envelope_text, is_contextual
 from clew.history.metadata import ThreadMeta, lenient_meta
 from clew.history.payload import integer, object_from, part_texts, text
 from clew.history.said import Said, SaidRole, call_texts, changed_paths, command_line, item_text
@@ -316,7 +316,7 @@ class _Reader:
         told = self._digest.counted.told
         if plan.kind == "event_msg":
             return not self._digest.counted.settled
-        return not told or (plan.name == "message" and b"<hook_prompt" in line)
+        return not told or (plan.name == "message" and (b"<hook_prompt" in line or ENVELOPE in line))
 
     def _place(self, ordinal: int | None, start: int, end: int) -> None:
         """Where the lines of a copy end is told by an ordinal, or by the first turn of the thread's own."""
@@ -548,6 +548,10 @@ class _Reader:
             return
         if user and not digest.seen_event and digest.inferred is None:
             digest.inferred = preview_text(said)
+        letter = None if user else envelope_text(said)
+        if letter is not None:
+            # No event tells of these.
+            self._say("agent", letter)
         if counted.told:
             return
         if user:
@@ -559,7 +563,8 @@ class _Reader:
         elif said:
             if self._legacy:
                 counted.item()
-            self._say("agent", said)
+            if letter is None:
+                self._say("agent", said)
         digest.told_user = user
 
     def _turn_context(self, payload: _Payload) -> None:
