@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
 from clew.agent import Agent
@@ -17,11 +17,13 @@ from clew.errors import Owner
 from clew.ids import IdSource, SystemIds
 from clew.rollout import FailPoints, FileSystem, RealFileSystem
 from clew.store import LocalStore
+from clew.store.changes import Change, HomeChanges
 from clew.store.relocations import Relocations
 from clew.store.search import find_ripgrep
 from clew.threads import Threads
+from clew.watching import watch_home
 
-__all__ = ["open_threads"]
+__all__ = ["open_threads", "watch_threads"]
 
 
 @asynccontextmanager
@@ -87,6 +89,13 @@ async def open_threads(
     finally:
         await models.close()
         store.close()
+
+
+def watch_threads(
+    config: Config, *, interval: float = 1.0, poll: bool = False, fs: FileSystem | None = None
+) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
+    """What happens to the threads of the configured home, see `clew.watching`."""
+    return watch_home(HomeChanges(fs or RealFileSystem(), config.codex_home), interval=interval, poll=poll)
 
 
 def _offline_model() -> ModelClient:

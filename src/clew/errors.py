@@ -21,6 +21,7 @@
     ├── ModelError                the model endpoint failed; `kind`, `status`, `retry_after`
     │   ├── ContextFull           the request is longer than the model's window
     │   └── EndpointUnreachable   no connection to the endpoint
+    ├── TurnFailed                a turn ended without success; `turn_id`, `kind`
     ├── ToolDenied                policy or person refused a tool call
     ├── PatchInvalid              a patch cannot be read or applied
     ├── SandboxUnavailable        no way to confine commands on this machine
@@ -64,6 +65,7 @@ __all__ = [
     "ThreadBusy",
     "ThreadNotFound",
     "ToolDenied",
+    "TurnFailed",
     "Unsupported",
     "UnsupportedHistory",
     "WiderSandbox",
@@ -352,6 +354,16 @@ class EndpointUnreachable(ModelError):
             kind="unreachable",
             hint="Check the network and `base_url` of the provider.",
         )
+
+
+class TurnFailed(ClewError):
+    """A turn ended as failed; what was said up to then is recorded. `kind` is a word for programs, as `ModelError`
+    has it."""
+
+    def __init__(self, message: str, *, thread_id: str, turn_id: str, kind: str) -> None:
+        super().__init__(message, thread_id=thread_id)
+        self.turn_id = turn_id
+        self.kind = kind
 
 
 class ToolDenied(ClewError):
