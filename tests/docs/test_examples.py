@@ -23,6 +23,7 @@ from clew.config import examine
 from clew.rollout import Line, encode_line
 
 _SHELL = [path for path in OURS if any(block.mark == "run" for block in blocks(path))]
+_PYTHON = [path for path in OURS if any(block.mark == "python" for block in blocks(path))]
 _TOML = [block for path in OURS for block in blocks(path, "toml")]
 _JSON = [block for path in OURS for language in ("json", "jsonl") for block in blocks(path, language)]
 _MCP = ROOT / "docs" / "mcp.md"
@@ -71,6 +72,21 @@ def _run(command: str, monkeypatch: pytest.MonkeyPatch) -> str:
         env = {**os.environ, "LC_ALL": "C.UTF-8"}
         data = subprocess.run(["sh", "-c", filtered], input=data, capture_output=True, check=True, env=env).stdout
     return data.decode()
+
+
+@pytest.mark.parametrize("path", _PYTHON, ids=lambda path: path.name)
+def test_python_examples_print_what_is_shown(path: Path, house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in blocks(path, "python"):
+        if block.mark != "python":
+            continue
+        exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+        shown = re.findall(r"# → (.*)$", block.text, re.M)
+        assert (str(block), capsys.readouterr().out.splitlines()) == (str(block), shown)
+
+
+def test_every_python_example_runs() -> None:
+    marks = {str(block): block.mark for path in OURS for block in blocks(path, "python")}
+    assert {place for place, mark in marks.items() if mark != "python"} == set()
 
 
 def test_the_conversation_with_the_server_goes_as_shown(house: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from documents import ALL, DOCS, OURS, ROOT, blocks, inline_code, prose, rows, section
 
+import clew
 from clew.cli import failures
 from clew.cli.commands import COMMANDS
 from clew.cli.entry import main
@@ -223,6 +225,20 @@ def test_error_texts_are_told_as_they_are() -> None:
         start = told[case].replace("pid N", "pid 4711").strip()
         assert start
         assert text.startswith(start), case
+
+
+# -- the library
+
+
+def test_the_library_page_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "library.md").read_text()
+    members = {name for kind in (clew.Threads, clew.Thread) for name in vars(kind) if not name.startswith("_")}
+    assert {name for name in members if f"`{name}`" not in text} == {"id", "settings"}
+    events = {kind.__name__ for kind in get_args(clew.Event)} | {kind.__name__ for kind in get_args(clew.Change)}
+    assert {name for name in events if f"`{name}`" not in text and f"clew.{name}(" not in text} == set()
+    arguments = set(inspect.signature(clew.open).parameters)
+    told = {name for cells in rows(section(ROOT / "docs" / "library.md", "Opening")) for name in _codes(cells[0])}
+    assert told == arguments
 
 
 # -- configuration, files, fail points
