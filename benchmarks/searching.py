@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import Empty
 from tempfile import TemporaryDirectory
 
 import msgspec
@@ -55,7 +56,9 @@ def main() -> int:
         print(f"{home.name} …", file=sys.stderr, flush=True)
         with ExitStack() as stack:
             app = stack.enter_context(_peer(home)) if options.peer else None
-            report.figures += _measured(home, options, app)
+            for figure in _measured(home, options, app):
+                print(" | ".join(figure.row()), file=sys.stderr, flush=True)
+                report.figures.append(figure)
     report.machine = machine()
     print(report.markdown())
     return 1 if any(figure.met is False for figure in report.figures) else 0
@@ -134,9 +137,19 @@ def _peer(home: Path) -> Generator[AppServer]:
     with TemporaryDirectory(prefix="clew-bench-") as folder:
         world = World(Path(folder), "http://127.0.0.1:9/v1")
         shutil.copytree(home, world.home, dirs_exist_ok=True)
-        with find_peer(VERSION).app_server(world) as app:
-            _within(lambda: app.call("thread/list", {"limit": 1}, seconds=300))
+        app = find_peer(VERSION).app_server(world)
+        while True:
+            # It answers once it has imported all threads, and goes on with that when it is started again.
+            try:
+                app.__enter__()
+                break
+            except Empty:
+                print("Codex imports …", file=sys.stderr, flush=True)
+                app.__exit__(None, None, None)
+        try:
             yield app
+        finally:
+            app.__exit__(None, None, None)
 
 
 def _peer_search(app: AppServer, term: str) -> float:

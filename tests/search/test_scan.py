@@ -198,7 +198,7 @@ def test_the_cache_is_private_bounded_and_dispensable(home: ScanHome) -> None:
         home.search(exact("m" + "a" * number, limit=1))
         home.search(pattern(f"maz[e{number}]", limit=1))
     kept = list(home.cache.iterdir())
-    assert 0 < len(kept) <= 16
+    assert 0 < len(kept) <= 8
     assert {stat.S_IMODE(file.stat().st_mode) for file in kept} == {0o600}
     assert stat.S_IMODE(home.cache.stat().st_mode) == 0o700
     for file in kept:

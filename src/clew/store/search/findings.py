@@ -21,9 +21,9 @@ from clew.store.queries import Role
 
 __all__ = ["Finding", "Findings", "Match", "version_of"]
 
-_QUERIES = 16
-"""Searches whose findings are remembered in this process."""
-_FILES = 16
+_ROWS = 250_000
+"""Threads whose findings are remembered in this process, of all searches together."""
+_FILES = 8
 """Searches that are kept on disk, the last ones."""
 _LARGEST = 16 << 20
 """Bytes of one search that is kept on disk, at most."""
@@ -89,8 +89,9 @@ class Findings:
             if rows is None:
                 rows = self._read(query)
             self._known[query] = rows
-            while len(self._known) > _QUERIES:
-                self._known.popitem(last=False)
+            held = sum(map(len, self._known.values()))
+            while held > _ROWS and len(self._known) > 1:
+                held -= len(self._known.popitem(last=False)[1])
             return rows
 
     def keep(self, query: str, rows: Rows) -> None:

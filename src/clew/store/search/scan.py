@@ -133,6 +133,8 @@ class _Paging:
         self._ordered = ordered
         self._by_id = {one.files.thread_id: one for one in ordered}
         self._waiting: dict[str, list[Sieved]] = {}  # what may fit in plain files, not decoded yet
+        self._steps: Iterator[None] = iter(())  # of the group that is looked at
+        self._pending: set[str] = set()
         self._sure: set[str] = set()  # whose rows are of their files as they are
         self._summaries: dict[str, ThreadSummary | None] = {}
         self._all_bytes = sum(one.files.current.size for one in ordered)
@@ -160,20 +162,24 @@ class _Paging:
         size, start = _FIRST_GROUP, 0
         while start < len(behind):
             group = behind[start : start + size]
-            pending: set[str] = set()
-            with contextlib.closing(self._look(group, pending)) as steps:
-                next(steps, None)
+            with contextlib.closing(self._look(group)) as steps:
+                self._steps = steps
+                next(steps)
                 for thread in group:
-                    while thread.files.thread_id in pending:
-                        next(steps)
+                    self._come_to(thread.files.thread_id)
                     self._run.check()
                     self._passed(thread)
                     yield thread
             start, size = start + size, min(size * _GROWTH, _LARGEST_GROUP)
 
-    def _look(self, group: Sequence[Searched], pending: set[str]) -> Generator[None]:
-        """Look at the files of some threads, plain ones first and in one step, the others batch by batch; `pending`
-        are those that were not come to yet."""
+    def _come_to(self, thread_id: str) -> None:
+        """Go on with the group until a thread in it is known."""
+        while thread_id in self._pending:
+            next(self._steps)
+
+    def _look(self, group: Sequence[Searched]) -> Generator[None]:
+        """Look at the files of some threads, plain ones first and in one step, the others batch by batch; those are
+        pending until they are come to."""
         run = self._run
         plain: list[Piece] = []
         packed: list[Piece] = []
@@ -188,6 +194,7 @@ class _Paging:
             else:
                 # Rare: what fits is told for all files of a thread at once, and these do not come together.
                 self._waiting[thread.files.thread_id] = [Sieved(piece, None) for piece in pieces]
+        pending = self._pending
         pending.update(piece.key for piece in packed)
         self._sieve_plain(plain)
         yield
@@ -277,8 +284,10 @@ class _Paging:
         thread_id = thread.files.thread_id
         if not self._run.in_files:
             return None
+        self._come_to(thread_id)
         if not self._is_known(thread) and thread_id not in self._waiting:
-            for _ in self._look([thread], set()):
+            # Out of its turn: another thread was copied from it.
+            for _ in self._look([thread]):
                 pass
         if (waiting := self._waiting.pop(thread_id, None)) is not None:
             self._know(thread_id, self._run.finding(waiting))
