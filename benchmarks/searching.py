@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from queue import Empty
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 
@@ -137,24 +137,20 @@ def _peer(home: Path) -> Generator[AppServer]:
     with TemporaryDirectory(prefix="clew-bench-") as folder:
         world = World(Path(folder), "http://127.0.0.1:9/v1")
         shutil.copytree(home, world.home, dirs_exist_ok=True)
-        app = find_peer(VERSION).app_server(world)
-        while True:
-            # It answers once it has imported all threads, and goes on with that when it is started again.
-            try:
-                app.__enter__()
-                break
-            except Empty:
-                print("Codex imports …", file=sys.stderr, flush=True)
-                app.__exit__(None, None, None)
-        try:
+        with _Patient((find_peer(VERSION).binary, "app-server"), world) as app:
             yield app
-        finally:
-            app.__exit__(None, None, None)
+
+
+class _Patient(AppServer):
+    """It answers once it has imported all threads, which takes long."""
+
+    def call(self, method: str, params: dict[str, Any], *, seconds: float = 600) -> dict[str, Any]:
+        return super().call(method, params, seconds=seconds)
 
 
 def _peer_search(app: AppServer, term: str) -> float:
     params = {"searchTerm": term, "limit": 25, "sourceKinds": SOURCES}
-    return _within(lambda: app.call("thread/search", params, seconds=300))
+    return _within(lambda: app.call("thread/search", params))
 
 
 def _within(call: Callable[[], object]) -> float:
