@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from scan_home import ScanHome, exact, pattern, respelled
+from search_home import ScanHome, exact, pattern, respelled
 
 from clew.errors import BadRequest, SearchStopped
 from clew.rollout import RealFileSystem

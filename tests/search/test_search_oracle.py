@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scan_home import RIPGREP, ScanHome, exact, pattern, respelled
+from search_home import RIPGREP, ScanHome, exact, pattern, respelled
 
 from clew.store.search.spelling import required_texts
 from clew.testing import Call, ThreadBuilder
