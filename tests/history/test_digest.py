@@ -174,3 +174,11 @@ def test_damaged_and_odd_lines_cost_only_themselves() -> None:
     assert [(entry.role, entry.text) for entry in said] == [(entry.role, entry.text) for entry in expected]
     assert (digest.skipped, digest.lines, digest.turns) == (2, plain.lines + 3, plain.turns)
     assert digest.weights.total + len(b"\n \t\n") == len(data)
+
+
+def test_a_time_that_is_no_text_costs_its_line_at_most() -> None:
+    for stamp, skipped in ((b"\xe7" * 24, 1), ("ç".encode() * 12, 0), (b"2026-07-01T12:00:00.123\0", 1)):
+        digest = Digest(thread_id="a")
+        line = b'{"timestamp":"%s","type":"event_msg","payload":{"type":"token_count","info":null}}\n' % stamp
+        assert digest_lines(digest, line) == len(line)
+        assert (digest.lines, digest.skipped) == (1, skipped)

@@ -132,7 +132,7 @@ def _decoder(*members: str) -> msgspec.json.Decoder[Any]:
 
 
 _HEAD = re.compile(
-    rb'\{"timestamp":"([^"\\]{24})",(?:"ordinal":(\d{1,15}),)?"type":"(\w+(?:","payload":\{"type":"\w+)?)"'
+    rb'\{"timestamp":"([ !#-\[\]-~]{24})",(?:"ordinal":(\d{1,15}),)?"type":"(\w+(?:","payload":\{"type":"\w+)?)"'
 )
 _INNER = b'","payload":{"type":"'
 _BLANK = b" \t\r\n\v\f"
