@@ -130,7 +130,7 @@ class ClewError(Exception):
 class ThreadNotFound(ClewError):
     """`reference` is what was looked for; `last` is not found where there is no thread at all."""
 
-    hint = "`clew list` shows the threads of this home."
+    hint: str = "`clew list` shows the threads of this home."
 
     def __init__(self, reference: str) -> None:
         self.reference = reference
@@ -156,7 +156,7 @@ class AmbiguousName(ClewError):
             f"{reference!r} fits {len(candidates)} threads: {', '.join(candidates)}", hint="Give the whole id."
         )
         self.reference = reference
-        self.candidates = tuple(candidates)
+        self.candidates: tuple[str, ...] = tuple(candidates)
 
 
 class ThreadArchived(ClewError):
@@ -195,7 +195,7 @@ class LogDamaged(ClewError):
     def __init__(self, path: Path | str, line: int, why: str, *, thread_id: str | None = None) -> None:
         where = f"{path}:{line}" if line else str(path)
         super().__init__(f"{where}: {why}", thread_id=thread_id)
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.line = line
         self.why = why
 
@@ -207,31 +207,31 @@ class LogReplaced(ClewError):
             hint="Another program or a sync tool moved it; open the thread again.",
             thread_id=thread_id,
         )
-        self.path = Path(path)
+        self.path: Path = Path(path)
 
 
 class DiskFull(ClewError):
-    hint = "Free some space and try again; nothing that was acknowledged is lost."
+    hint: str = "Free some space and try again; nothing that was acknowledged is lost."
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(f"no space left for {path}")
-        self.path = Path(path)
+        self.path: Path = Path(path)
 
 
 class SyncFailed(ClewError):
-    hint = "The disk may be failing; nothing after the last acknowledgement is certain."
+    hint: str = "The disk may be failing; nothing after the last acknowledgement is certain."
 
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(f"{path} could not be made durable: {why}")
-        self.path = Path(path)
+        self.path: Path = Path(path)
 
 
 class HomeUnwritable(ClewError):
-    hint = "Check who owns the folder and whether its disk is mounted read-only; `clew doctor` tells more."
+    hint: str = "Check who owns the folder and whether its disk is mounted read-only; `clew doctor` tells more."
 
     def __init__(self, path: Path | str, why: str, *, thread_id: str | None = None) -> None:
         super().__init__(f"{path} cannot be written: {why}", thread_id=thread_id)
-        self.path = Path(path)
+        self.path: Path = Path(path)
 
 
 class CompressionRunning(ClewError):
@@ -242,7 +242,7 @@ class CompressionRunning(ClewError):
             f"another run compresses the threads of this home{f' (pid {pid})' if pid else ''}",
             hint=f"Try again when it is done. If there is none, remove {path}.",
         )
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.pid = pid
 
 
@@ -285,7 +285,7 @@ class ConfigInvalid(ClewError):
 
     def __init__(self, path: Path | str, line: int, why: str) -> None:
         super().__init__(f"{path}:{line}: {why}" if line else f"{path}: {why}")
-        self.path = str(path)
+        self.path: str = str(path)
         self.line = line
         self.why = why
 
@@ -304,7 +304,7 @@ class ProviderUnknown(ClewError):
             thread_id=thread_id,
         )
         self.provider = provider
-        self.known = tuple(known)
+        self.known: tuple[str, ...] = tuple(known)
 
 
 class KeyMissing(ClewError):
@@ -375,7 +375,7 @@ class PatchInvalid(ClewError):
 
 
 class SandboxUnavailable(ClewError):
-    hint = "Install bubblewrap, or allow the command to run unconfined."
+    hint: str = "Install bubblewrap, or allow the command to run unconfined."
 
 
 class SearchStopped(ClewError):

@@ -31,7 +31,7 @@ class Turn:
         self.input = turn
         self.approver = approver
         self.notices: Sequence[str] = ()
-        self.stop = anyio.Event()
+        self.stop: anyio.Event = anyio.Event()
         self._state: Literal["queued", "running", "done"] = "queued"
         self._done = anyio.Event()
         self._result: TurnResult | None = None

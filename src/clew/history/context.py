@@ -72,12 +72,12 @@ class Context:
         self.session_id: str | None = meta.session_id
         self.history_mode: Literal["legacy", "paginated"] = meta.history_mode
         self.items: list[ContextItem] = []
-        self.window = Window(id=meta.window_id, first_id=meta.window_id)
-        self.usage = Usage()
+        self.window: Window = Window(id=meta.window_id, first_id=meta.window_id)
+        self.usage: Usage = Usage()
         self.last_usage: Usage | None = None
         self.last_turn_id: str | None = None
         self.open_turn_id: str | None = None
-        self.skipped = 0
+        self.skipped: int = 0
         self._baseline: dict[str, Any] | None = None
         self._world_state: dict[str, Any] | None = None
         self._told = True

@@ -42,7 +42,7 @@ class ThreadLog:
         chain = lineage(home, files.current)
         self._links = tuple(reversed(chain.links))
         self.damage: LogDamaged | None = chain.damage
-        self.version = tuple(
+        self.version: tuple[tuple[str, FileIdentity | None, int | None], ...] = tuple(
             (str(link.file.plain_path), self._identity(n), link.end) for n, link in enumerate(self._links)
         )
 
