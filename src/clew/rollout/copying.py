@@ -36,8 +36,10 @@ class Draft:
     def __init__(self, file: File, stamp: str) -> None:
         self._file = file
         self._stamp = stamp
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._held = 0
+        self._block, self._ascii = b"", True  # what lines are taken from
+        self._first, self._last = -1, 0  # the piece of it that goes over next
 
     def add(self, lines: Sequence[Line]) -> None:
         """New lines, of now, without numbers."""
@@ -62,18 +64,21 @@ class Draft:
 
         def take(data: bytes, start: int, stop: int) -> object:
             # Whatever is not taken here comes decoded, below.
-            if special(data, start, stop) is not None:
-                return None
-            line = data[start:stop]
-            if not (line.isascii() or _is_utf8(line)):
-                return None
-            if _BARE(line):
-                return self._put(line, b"\n")
-            if (match := _NUMBERED(line)) is None:
-                return None
-            if below is not None and int(match[2]) >= below:
-                return True
-            return self._put(match[1], line[match.start(3) :], b"\n")
+            if data is not self._block:
+                self._end_run()
+                if self._held >= _BLOCK:
+                    self.flush()
+                self._block, self._ascii = data, data.isascii()
+            if special(data, start, stop) is None and (self._ascii or _is_utf8(data[start:stop])):
+                if _BARE(data, start, stop):
+                    return self._run(start, stop)
+                if (match := _NUMBERED(data, start, stop)) is not None:
+                    if below is not None and int(match[2]) >= below:
+                        return True
+                    self._put(match[1])
+                    return self._run(match.start(3), stop)
+            self._end_run()
+            return None
 
         for found in scan_forward(source, 0, end, passes=take, block=_BLOCK):
             if isinstance(found, Skipped):
@@ -84,16 +89,37 @@ class Draft:
                 continue
             for line in rewrite(found):
                 self._put(encode_line(line, timestamp=found.timestamp or self._stamp, ordinal=None))
+        self._end_run()
         return None
 
-    def _put(self, *parts: bytes) -> bool:
-        self._parts += parts
-        self._held += sum(map(len, parts))
-        if self._held >= _BLOCK:
-            self.flush()
+    def _run(self, start: int, stop: int) -> bool:
+        """Take a piece of the block as it is; pieces that follow each other become one."""
+        if self._first < 0 or start != self._last:
+            self._end_run()
+            self._first = start
+        self._last = stop + 1
+        if stop == len(self._block):  # its newline lies in another block
+            self._end_run()
+            self._put(b"\n")
         return True
 
+    def _end_run(self) -> None:
+        if self._first >= 0:
+            piece = memoryview(self._block)[self._first : self._last]
+            self._first = -1
+            self._parts.append(piece)
+            self._held += len(piece)
+
+    def _put(self, part: bytes) -> None:
+        self._end_run()
+        self._parts.append(part)
+        self._held += len(part)
+        if self._held >= _BLOCK:
+            self.flush()
+
     def flush(self) -> None:
+        """Hand everything to the system."""
+        self._end_run()
         if self._parts:
             data = b"".join(self._parts)
             self._parts, self._held = [], 0
