@@ -101,7 +101,11 @@ def _measured(home: Path, mode: str, runs: int) -> list[tuple[str, str, str]]:
                 most = COPY if copied else REFERENCE
                 target = f"≤ {most:g} {'met' if took <= most else 'MISSED'}" if not cut or not copied else ""
                 rows.append(
-                    (f"{base} {'as a copy' if copied else 'by reference'}, {where} (ms)", f"{took:.1f}", target)
+                    (
+                        f"{base} {'as a copy' if copied else 'by reference'}, {where} (ms)",
+                        f"{took:.1f} (processor {busy:.1f})",
+                        target,
+                    )
                 )
             memory = _memory(home, "copy" if copied else "reference")
             rows.append(("… memory above idle (MB)", f"{memory:.1f}", ""))
@@ -165,8 +169,8 @@ def _one(home: Path, how: str) -> int:
 
 
 def _most() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # pyright: ignore[reportOptionalSubscript]
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 if __name__ == "__main__":
