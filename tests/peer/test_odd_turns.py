@@ -40,6 +40,29 @@ def test_clew_goes_on_behind_a_compaction_by_codex(
     talk.clew_exec("Five.")
 
 
+@pytest.mark.parametrize("version", [NEW, "0.142.5"])
+def test_codex_goes_on_behind_a_compaction_that_was_asked_for_in_a_conversation(
+    codex: Codex, version: str, world: World, endpoint: Endpoint
+) -> None:
+    talk = Talk(world, endpoint)
+    talk.codex(codex(version), "One.", "echo one")
+    seen = len(endpoint.requests)
+    typed = ("sh", "-c", 'printf "/compact\\n" | "$@"', "-", *CLEW, "resume", talk.thread_id)
+    done = world.run(typed)
+    assert (done.code, done.out) == (0, ""), done.err
+    (compaction,) = endpoint.requests[seen:]
+    assert compaction.told[: len(talk.told)] == talk.told, "the compaction is told everything"
+    text = endpoint.on("Two.", Say(answer("Two.")))
+    codex(version).exec(world, text, resume=talk.thread_id)
+    request = endpoint.requests[-1]
+    first, summary, asked = request.told
+    assert (first, asked) == (("user", "One."), ("user", "Two."))
+    assert answer(compaction.users[-1]).strip() in summary[1]
+    talk.told = [*request.told, ("assistant", answer("Two."))]
+    talk.clew_exec("Three.")
+    talk.codex(codex(version), "Four.")
+
+
 def test_a_turn_that_clew_interrupts_is_the_same_to_codex(codex: Codex, world: World, endpoint: Endpoint) -> None:
     talk = Talk(world, endpoint)
     talk.clew_exec("One.")
