@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clew.rollout import Home, RealFileSystem
@@ -44,6 +44,13 @@ def _key(sort: SortKey, files: Any) -> Any:
     ], files.thread_id
 
 
+_TWICE = [
+    ("sessions/2026/07/01", f"rollout-2026-07-01T12-00-0{second}-{IDS[0]}.jsonl{packed}")
+    for second, packed in ((0, ""), (0, ".zst"), (1, ""))
+]
+
+
+@example(_TWICE, "created", False, None, 0)
 @given(
     files,
     st.sampled_from(["created", "updated", "size"]),

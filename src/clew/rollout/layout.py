@@ -265,9 +265,12 @@ class Home:
         segments: list[RolloutFile] = []
         doubles: list[RolloutFile] = []
         for segment in sorted(places):
-            best, *others = _preferred(self, places[segment])
+            ranked: dict[Path, RolloutFile] = {}
+            for file in _preferred(self, places[segment]):
+                ranked.setdefault(file.plain_path, file)  # the packed form beside a plain one is the same file
+            best, *others = ranked.values()
             segments.append(best)
-            doubles += [other for other in others if other.plain_path != best.plain_path]
+            doubles += others
         return ThreadFiles(thread_id, tuple(segments), tuple(doubles))
 
 
