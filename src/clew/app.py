@@ -84,6 +84,7 @@ async def open_threads(
             busy_wait=config.server.busy_wait_seconds,
             folders=folders,
             ledger=store.ledger,
+            keeper=store.keeper,
         ) as threads:
             yield threads
     finally:

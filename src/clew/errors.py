@@ -5,6 +5,8 @@
     ├── AmbiguousName             several threads fit; `candidates` lists them
     ├── ThreadArchived            the thread must be unarchived first
     ├── ThreadBusy                another program writes the thread; `owner` says who, where known
+    ├── ThreadProtected           the thread is kept: others inherit from it, or it is pinned
+    ├── ThreadInTheWay            a thread cannot come out of the trash: one of its id is there
     ├── StaleLease                the lease was lost; nothing was written with it
     ├── LogDamaged                a log cannot be read at all; `path`, `line`, `why`
     ├── LogReplaced               the file under an open writer is another one now
@@ -63,7 +65,9 @@ __all__ = [
     "SyncFailed",
     "ThreadArchived",
     "ThreadBusy",
+    "ThreadInTheWay",
     "ThreadNotFound",
+    "ThreadProtected",
     "ToolDenied",
     "TurnFailed",
     "Unsupported",
@@ -182,6 +186,37 @@ class ThreadBusy(ClewError):
             hint = f"Wait until its turn ends, or close it there; `clew unlock {thread_id} --force` asks for it."
         super().__init__(f"thread {thread_id} is being written by {holder}", hint=hint, thread_id=thread_id)
         self.owner = owner
+
+
+class ThreadProtected(ClewError):
+    """A thread is not deleted. `heirs` are the threads that inherit lines from it; without any, it is pinned."""
+
+    def __init__(self, thread_id: str, heirs: Sequence[str] = (), *, pinned: bool = False) -> None:
+        if pinned:
+            super().__init__(
+                f"thread {thread_id} is pinned", hint=f"Unpin it first: `clew unpin {thread_id}`.", thread_id=thread_id
+            )
+        else:
+            count = "a thread was" if len(heirs) == 1 else f"{len(heirs)} threads were"
+            super().__init__(
+                f"thread {thread_id} is kept: {count} forked from it and read its lines: {', '.join(heirs)}",
+                hint="Keep it (`clew archive` puts it out of sight), or delete the forks, too: --with-forks.",
+                thread_id=thread_id,
+            )
+        self.heirs = tuple(heirs)
+        self.pinned = pinned
+
+
+class ThreadInTheWay(ClewError):
+    """`path` is what is there."""
+
+    def __init__(self, thread_id: str, path: Path | str) -> None:
+        super().__init__(
+            f"thread {thread_id} cannot be restored: there is {path}",
+            hint="Look at what is there (`clew show`), and move or delete it first; nothing was changed.",
+            thread_id=thread_id,
+        )
+        self.path = Path(path)
 
 
 class StaleLease(ClewError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,7 +11,7 @@ import anyio.to_thread
 import msgspec
 
 from clew.clock import Clock
-from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, ThreadNotFound, Unsupported
+from clew.errors import BadRequest, ClewError, Owner, ThreadNotFound, Unsupported
 from clew.history.context import Context
 from clew.history.lines import settings_lines
 from clew.history.metadata import read_meta
@@ -21,10 +20,12 @@ from clew.history.turn_offsets import TurnOffsets
 from clew.history.turns import Turn as RecordedTurn
 from clew.history.turns import turns_page
 from clew.ids import IdSource
+from clew.keeping import Keeping
 from clew.kinship import Branch, Comparison, compare_logs, descent, families
 from clew.settings import Settings
 from clew.store.checkouts import Candidate, Identity, checkouts, find_moved, neighbours
 from clew.store.contracts import Catalog, Ledger, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
+from clew.store.keeper import Keeper
 from clew.store.queries import ShowProgress, Stop
 from clew.store.relocations import Move, Relocations
 from clew.store.space import Space, with_titles
@@ -64,7 +65,7 @@ class Reverted(msgspec.Struct, frozen=True, kw_only=True):
     turns: int
 
 
-class Library:
+class Library(Keeping):
     """The recorded threads of one home."""
 
     def __init__(
@@ -78,6 +79,7 @@ class Library:
         version: str,
         ledger: Ledger | None = None,
         folders: Relocations | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._logs = logs
         self._catalog = catalog
@@ -86,21 +88,9 @@ class Library:
         self._ids = ids
         self._version = version
         self._ledger = ledger
+        self._keeper = keeper
         self._folders = folders
         self._turns_at: dict[str, tuple[object, TurnOffsets]] = {}  # where turns are in a log, by its version
-
-    # -- what whoever runs turns knows besides
-
-    def _at_work(self, thread_id: str) -> tuple[str, bool] | None:
-        """The turn that was asked for in this process, and whether it runs already."""
-        return None
-
-    def _changed(self, thread_id: str) -> None:
-        """What is known of a thread's content does not hold any more."""
-
-    def _refuse_at_work(self, thread_id: str) -> None:
-        if (working := self._at_work(thread_id)) is not None:
-            raise ThreadBusy(thread_id, replace(self._owner, turn=working[0]))
 
     # -- finding and reading
 
@@ -408,22 +398,6 @@ class Library:
             return self._catalog.get(thread_id)
         except ThreadNotFound:
             return None
-
-    async def rename(self, reference: str, name: str | None) -> ThreadSummary:
-        summary = await self.summary(reference)
-        await anyio.to_thread.run_sync(self._catalog.rename, summary.id, name)
-        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
-
-    async def archive(self, reference: str) -> ThreadSummary:
-        """Raises `ThreadBusy` while a turn runs."""
-        summary = await self.summary(reference)
-        self._refuse_at_work(summary.id)
-        self._changed(summary.id)
-        return await anyio.to_thread.run_sync(self._catalog.archive, summary.id)
-
-    async def unarchive(self, reference: str) -> ThreadSummary:
-        summary = await self.summary(reference)
-        return await anyio.to_thread.run_sync(self._catalog.unarchive, summary.id)
 
     def _rebuilt(self, thread_id: str) -> Context:
         head = self._logs.head(thread_id)

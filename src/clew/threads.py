@@ -32,6 +32,7 @@ from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
 from clew.settings import ApprovalPolicy, Overrides, Settings
 from clew.store.contracts import Catalog, Lease, Ledger, LogStore
+from clew.store.keeper import Keeper
 from clew.store.relocations import Relocations
 from clew.turn import Turn
 
@@ -146,9 +147,18 @@ class Threads(Library):
         busy_wait: float | None = 2.0,
         ledger: Ledger | None = None,
         folders: Relocations | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__(
-            logs, catalog, owner=owner, clock=clock, ids=ids, version=version, ledger=ledger, folders=folders
+            logs,
+            catalog,
+            owner=owner,
+            clock=clock,
+            ids=ids,
+            version=version,
+            ledger=ledger,
+            folders=folders,
+            keeper=keeper,
         )
         self._engine = engine
         # A look at least: whether the holder is a clew, which is waited for, must be known.

@@ -125,6 +125,7 @@ class Workshop:
             clock=clock,
             ids=SystemIds(clock),
             version="1.2.3",
+            keeper=store.keeper,
         )
         house = House(self, store, threads)
         with anyio.fail_after(15):

@@ -13,6 +13,7 @@ import msgspec
 from clew.engine import Approver
 from clew.errors import ThreadNotFound
 from clew.events import TurnEnded, TurnInput, TurnResult, TurnStarted
+from clew.keeping import Filed
 from clew.library import Reverted
 from clew.settings import Overrides, Settings
 from clew.store.contracts import ListQuery, Page, SearchHit, SearchPage, SearchQuery, ThreadSummary
@@ -84,6 +85,8 @@ class FakeThreads:
         self.inputs: list[TurnInput] = []
         self.queries: list[ListQuery] = []
         self.calls: list[tuple[Any, ...]] = []
+        self.children = 0
+        """How many threads go to the archive with any."""
         self.stack = contextlib.AsyncExitStack()
         self.tasks: anyio.abc.TaskGroup
 
@@ -135,11 +138,12 @@ class FakeThreads:
         self.calls.append(("rename", reference, name))
         return msgspec.structs.replace(self._find(reference), name=name)
 
-    async def archive(self, reference: str) -> ThreadSummary:
-        return msgspec.structs.replace(self._find(reference), archived=True)
+    async def archive(self, reference: str, *, only: bool = False) -> Filed:
+        also = () if only else ("child-1", "child-2")[: self.children]
+        return Filed(thread=msgspec.structs.replace(self._find(reference), archived=True), also=also)
 
-    async def unarchive(self, reference: str) -> ThreadSummary:
-        return msgspec.structs.replace(self._find(reference), archived=False)
+    async def unarchive(self, reference: str, *, only: bool = False) -> Filed:
+        return Filed(thread=msgspec.structs.replace(self._find(reference), archived=False))
 
     def _find(self, reference: str) -> ThreadSummary:
         for thread in self.known:

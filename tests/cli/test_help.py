@@ -54,8 +54,15 @@ Keeping threads:
   fork             Copy a thread, whole or up to a turn; prints the new id.
   revert           Take a thread back to where a turn began.
   rename           Give a thread a name, or take it away.
-  archive          Put threads away; they stay on disk.
+  save             Save a thread under a name; the newest save of a name counts.
+  tag              Put tags on a thread, or print them.
+  pin              Pin threads: they are never deleted or put away by rule.
+  unpin            Take the pin off again.
+  note             Put a note on a thread, or print it.
+  archive          Put threads away, with those they spawned; they stay on disk.
   unarchive        Take archived threads out again.
+  delete           Delete threads, with those they spawned; they can come back.
+  trash            Show what was deleted, put it back, or remove it for good.
   relocate         Tell where a folder is now, so that its threads go on there.
   stats            Count tokens and turns by day, model, project, …
   du               Show where the bytes are, and what could be saved.

@@ -40,6 +40,7 @@ from clew.events import (
     UsageUpdated,
 )
 from clew.ids import SystemIds
+from clew.keeping import Filed
 from clew.settings import Overrides, Settings
 from clew.store.contracts import ListQuery, Page, SearchHit, SearchPage, SearchQuery, ThreadSummary
 from clew.store.queries import ShowProgress
@@ -278,17 +279,17 @@ class Fake:
         kept.name = name
         return _summary(kept)
 
-    async def archive(self, reference: str) -> ThreadSummary:
+    async def archive(self, reference: str, *, only: bool = False) -> Filed:
         kept = self._find(reference)
         if self.running(kept.id) is not None:
             raise ThreadBusy(kept.id, HOLDER)
         kept.archived = True
-        return _summary(kept)
+        return Filed(thread=_summary(kept))
 
-    async def unarchive(self, reference: str) -> ThreadSummary:
+    async def unarchive(self, reference: str, *, only: bool = False) -> Filed:
         kept = self._find(reference)
         kept.archived = False
-        return _summary(kept)
+        return Filed(thread=_summary(kept))
 
     async def status(self, reference: str) -> ThreadStatus:
         kept = self._find(reference)

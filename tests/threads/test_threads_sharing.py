@@ -284,12 +284,12 @@ async def test_names_archive_and_search_work_through_the_front_door(tmp_path: Pa
         assert [hit.thread.id for hit in (await one.threads.search(SearchQuery(text="ariadne"))).hits] == [thread.id]
         with pytest.raises(BadRequest):
             await one.threads.search(SearchQuery(text="  "))
-        assert (await one.threads.archive("the ball")).archived
+        assert (await one.threads.archive("the ball")).thread.archived
         with pytest.raises(ThreadArchived):
             await one.open(thread.id)
         with pytest.raises(ThreadArchived):
             await thread.run(TurnInput(text="again"), approver=Nobody()).wait()
-        assert not (await one.threads.unarchive("the ball")).archived
+        assert not (await one.threads.unarchive("the ball")).thread.archived
         assert (await one.say(thread, "again")).status == "completed"
 
 

@@ -138,6 +138,7 @@ class Front:
             ids=SystemIds(),
             version="1.2.3",
             busy_wait=0.05,
+            keeper=self.store.keeper,
         )
 
     def settings(self, mode: SandboxMode = SandboxMode.READ_ONLY, **more: object) -> Settings:

@@ -207,11 +207,62 @@ thread. Exit codes: 0 the same turns, 1 they differ, 2 trouble.""",
         ),
     ),
     Command(
+        "save",
+        "clew.cli.marking:save",
+        _KEEP,
+        "Save a thread under a name; the newest save of a name counts.",
+        (
+            ("clew save parser", "the newest thread; then `clew show parser` finds it"),
+            ("clew save baseline 0199a213", "a thread may have several such names"),
+            ("clew save baseline --remove", "the name leads nowhere any more"),
+        ),
+        more="""\
+Codex finds a thread by the newest of its names (`codex resume parser`).""",
+    ),
+    Command(
+        "tag",
+        "clew.cli.marking:tag",
+        _KEEP,
+        "Put tags on a thread, or print them.",
+        (
+            ("clew tag last parser urgent", "then `clew list --tag parser` shows it"),
+            ("clew tag last urgent --remove", "not urgent any more"),
+        ),
+    ),
+    Command(
+        "pin",
+        "clew.cli.marking:pin",
+        _KEEP,
+        "Pin threads: they are never deleted or put away by rule.",
+        (("clew pin parser", "then `clew list --pinned` shows it"),),
+    ),
+    Command(
+        "unpin",
+        "clew.cli.marking:unpin",
+        _KEEP,
+        "Take the pin off again.",
+        (("clew unpin parser", "it may be deleted"),),
+    ),
+    Command(
+        "note",
+        "clew.cli.marking:note",
+        _KEEP,
+        "Put a note on a thread, or print it.",
+        (
+            ("clew note last 'works, but slow on macOS'", "in the place of the one before"),
+            ("clew note last", "print it"),
+            ("clew note last --clear", "take it away"),
+        ),
+    ),
+    Command(
         "archive",
         "clew.cli.keeping:archive",
         _KEEP,
-        "Put threads away; they stay on disk.",
-        (("clew archive 0199a213 0199a214", "both vanish from `clew list`"),),
+        "Put threads away, with those they spawned; they stay on disk.",
+        (
+            ("clew archive 0199a213 0199a214", "both vanish from `clew list`"),
+            ("clew archive parser --only", "its sub-agents stay in the list"),
+        ),
     ),
     Command(
         "unarchive",
@@ -219,6 +270,31 @@ thread. Exit codes: 0 the same turns, 1 they differ, 2 trouble.""",
         _KEEP,
         "Take archived threads out again.",
         (("clew unarchive 0199a213", "it is listed and can go on"),),
+    ),
+    Command(
+        "delete",
+        "clew.cli.deleting:delete",
+        _KEEP,
+        "Delete threads, with those they spawned; they can come back.",
+        (
+            ("clew delete 0199a213", "into the trash"),
+            ("clew delete parser --with-forks", "its forks, too, which read its lines"),
+        ),
+        more="""\
+All of them or none. A pinned thread is kept, and so is one that others were
+forked from and that they read.""",
+    ),
+    Command(
+        "trash",
+        "clew.cli.deleting:trash",
+        _KEEP,
+        "Show what was deleted, put it back, or remove it for good.",
+        (
+            ("clew trash", "what there is"),
+            ("clew trash restore last", "undo the newest `clew delete`"),
+            ("clew trash empty --older-than 30d", "remove for good what a month did not need"),
+        ),
+        usage="clew trash [list | restore WHAT... | empty [WHAT...]] [OPTIONS]",
     ),
     Command(
         "relocate",

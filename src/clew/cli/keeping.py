@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -14,6 +14,7 @@ from clew.cli.registry import Options
 from clew.errors import ClewError
 
 if TYPE_CHECKING:
+    from clew.keeping import Filed
     from clew.store.contracts import ThreadSummary
     from clew.threads import Threads
 
@@ -138,35 +139,53 @@ async def rename(
     return 0
 
 
-async def archive(*thread: str, json: Annotated[bool, _Switch] = False, options: Options) -> int:
-    """Archive threads.
+async def archive(
+    *thread: str,
+    only: Annotated[bool, _Switch] = False,
+    json: Annotated[bool, _Switch] = False,
+    options: Options,
+) -> int:
+    """Archive threads, with those they spawned.
 
     Parameters
     ----------
     thread
         Ids, beginnings of ids, or names.
+    only
+        Leave those they spawned where they are.
     json
         As JSON.
     """
-    return await _each(thread, lambda threads: threads.archive, "archived", json=json, options=options)
+    return await _each(
+        thread, lambda threads, one: threads.archive(one, only=only), "archived", json=json, options=options
+    )
 
 
-async def unarchive(*thread: str, json: Annotated[bool, _Switch] = False, options: Options) -> int:
-    """Unarchive threads.
+async def unarchive(
+    *thread: str,
+    only: Annotated[bool, _Switch] = False,
+    json: Annotated[bool, _Switch] = False,
+    options: Options,
+) -> int:
+    """Unarchive threads, with those they spawned.
 
     Parameters
     ----------
     thread
         Ids, beginnings of ids, or names.
+    only
+        Leave those they spawned where they are.
     json
         As JSON.
     """
-    return await _each(thread, lambda threads: threads.unarchive, "unarchived", json=json, options=options)
+    return await _each(
+        thread, lambda threads, one: threads.unarchive(one, only=only), "unarchived", json=json, options=options
+    )
 
 
 async def _each(
     references: tuple[str, ...],
-    action: Callable[[Threads], Callable[[str], Awaitable[ThreadSummary]]],
+    action: Callable[[Threads, str], Awaitable[Filed]],
     done: str,
     *,
     json: bool,
@@ -179,21 +198,31 @@ async def _each(
     from clew.cli.opening import load_config, open_home
 
     code = 0
-    summaries: list[ThreadSummary] = []
+    filed: list[Filed] = []
     async with open_home(load_config(options), "clew") as threads:
         for reference in references:
             try:
-                summaries.append(await action(threads)(reference))
+                filed.append(await action(threads, reference))
             except ClewError as error:
                 code = max(code, report(error, debug=options.debug))
-    _tell(summaries, "".join(f"{summary.id} {done}\n" for summary in summaries), json=json)
+    text = "".join(f"{one.thread.id} {done}{_also(one)}\n" for one in filed)
+    _tell([one.thread for one in filed], text, json=json, more=[{"also": list(one.also)} for one in filed])
     return code
 
 
-def _tell(summaries: list[ThreadSummary], text: str, *, json: bool) -> None:
+def _also(filed: Filed) -> str:
+    if not filed.also:
+        return ""
+    return f", with {len(filed.also)} thread{'s' if len(filed.also) > 1 else ''} it spawned"
+
+
+def _tell(summaries: list[ThreadSummary], text: str, *, json: bool, more: Sequence[Mapping[str, object]] = ()) -> None:
     if not json:
         sys.stdout.write(text)
         return
     import msgspec
 
-    terminal.write_json([msgspec.to_builtins(summary) for summary in summaries])
+    rows = [msgspec.to_builtins(summary) for summary in summaries]
+    for row, extra in zip(rows, more, strict=False):
+        row.update(extra)
+    terminal.write_json(rows)

@@ -5,8 +5,6 @@ The disk decides what exists. A thread that is damaged is listed with its error.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,17 +13,15 @@ from clew.clock import Clock
 from clew.errors import AmbiguousName, Owner, ThreadNotFound
 from clew.rollout import (
     FailPoints,
-    FileSystem,
     Home,
     NameIndex,
-    RolloutFile,
     ThreadFiles,
-    WriterLock,
     canonical_id,
     read_saved_sessions,
 )
 from clew.store.filters import Filter
 from clew.store.kin import descendants_on_disk, heirs_on_disk
+from clew.store.moves import Moves, all_locked
 from clew.store.order import Order, Place
 from clew.store.queries import (
     ListQuery,
@@ -75,6 +71,7 @@ class HomeCatalog:
         self._clock = clock
         self._fail = fail
         self._names = NameIndex(home)
+        self._moves = Moves(home, clock=clock, fail=fail)
         self._shelf = shelf
         self._scan = scan or Scan(home, bundled_ripgrep(), cache=clew_home / "cache", clock=clock)
 
@@ -113,8 +110,11 @@ class HomeCatalog:
         raise ThreadNotFound(reference)
 
     def _called(self, name: str) -> list[str]:
-        """The threads that have this name now and exist; a saved name counts where no thread is called so."""
-        found = [thread_id for thread_id in self._names.resolve(name) if self._home.find(thread_id) is not None]
+        """The threads that exist and have this name now, or were saved under it; what the other file of saved names
+        says counts where there are none."""
+        saved = [thread_id for thread_id, marks in self._marks().items() if name in marks.names]
+        called = dict.fromkeys([*self._names.resolve(name), *saved])
+        found = [thread_id for thread_id in called if self._home.find(thread_id) is not None]
         if found:
             return found
         return [
@@ -220,69 +220,16 @@ class HomeCatalog:
         self._names.rename(self._files(thread_id).thread_id, name, self._clock, self._fail)
 
     def archive(self, thread_id: str) -> ThreadSummary:
-        return self._moved(thread_id, lambda file: self._home.archived_sessions, archived=True)
+        return self._moved(thread_id, self._moves.archive)
 
     def unarchive(self, thread_id: str) -> ThreadSummary:
-        return self._moved(thread_id, lambda file: self._home.dated_folder(file.name), archived=False)
+        return self._moved(thread_id, self._moves.unarchive)
 
-    def _moved(self, thread_id: str, folder: Callable[[RolloutFile], Path], *, archived: bool) -> ThreadSummary:
+    def _moved(self, thread_id: str, move: Callable[[str], bool]) -> ThreadSummary:
         thread_id = self._files(thread_id).thread_id
-        try:
-            lock = WriterLock.acquire(self._home, self._clew_home, thread_id, self._owner)
+        with all_locked(self._home, self._clew_home, (thread_id,), self._owner):
             try:
-                self._move_all(thread_id, folder, archived=archived)
-            finally:
-                lock.release()
-        except OSError as error:
-            raise refusal(error, self._home.path, thread_id) from error
+                move(thread_id)
+            except OSError as error:
+                raise refusal(error, self._home.path, thread_id) from error
         return self.get(thread_id)
-
-    def _move_all(self, thread_id: str, folder: Callable[[RolloutFile], Path], *, archived: bool) -> None:
-        """Move all files of a thread, oldest segment first, so that the newest never stands without its base's
-        neighbour; done under the writer lock."""
-        fs = self._home.fs
-        files = self._files(thread_id)
-        for double in files.doubles:
-            # A move that was cut off leaves a file under both of its names.
-            if any(_same(fs, double.path, file.path) for file in files.segments):
-                fs.unlink(double.path)
-        for file in files.segments:
-            target = folder(file)
-            if file.archived == archived:
-                # Whoever moved it may not have got to making that durable.
-                for place in (file.path.parent, self._home.dated_folder(file.name), self._home.archived_sessions):
-                    with contextlib.suppress(FileNotFoundError):
-                        fs.sync_folder(place)
-                continue
-            fs.make_folder(target)
-            if not file.compressed:
-                # A crash while it was unpacked leaves the packed form behind the plain one; left here alone it
-                # would be a thread again.
-                packed = file.path.with_name(f"{file.path.name}.zst")
-                with contextlib.suppress(FileNotFoundError):
-                    fs.rename(packed, target / packed.name)
-            self._move(file.path, target / file.path.name)
-            if not archived:
-                fs.set_mtime(target / file.path.name, int(self._clock.now() * 1_000_000_000))
-
-    def _move(self, path: Path, target: Path) -> None:
-        """The new name is durable before the old one goes, or power loss could take both."""
-        fs = self._home.fs
-        try:
-            fs.link(path, target)
-        except FileExistsError:
-            if not _same(fs, path, target):
-                raise
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-                raise
-            fs.rename(path, target)  # no second names on this disk
-        self._fail.hit("after_rename")
-        fs.sync_folder(target.parent)
-        with contextlib.suppress(FileNotFoundError):
-            fs.unlink(path)
-        fs.sync_folder(path.parent)
-
-
-def _same(fs: FileSystem, one: Path, other: Path) -> bool:
-    return fs.stat(one).identity == fs.stat(other).identity

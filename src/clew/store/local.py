@@ -51,6 +51,7 @@ from clew.rollout.scan import Passes
 from clew.store.branch import Fork, Revert, inherited_turn, plan_fork, plan_restore, plan_revert
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
+from clew.store.keeper import Keeper
 from clew.store.ledger import HomeLedger
 from clew.store.peer_index import path_in_database
 from clew.store.refusals import refusal
@@ -122,6 +123,7 @@ class LocalStore:
         self.catalog = HomeCatalog(
             self._home, clew_home, owner=owner, clock=clock, fail=self._fail, shelf=self.shelf, scan=self.scan
         )
+        self.keeper = Keeper(self._home, clew_home, self.catalog, self.shelf, owner=owner, clock=clock, fail=self._fail)
         self.ledger = HomeLedger(self._home, clew_home, clock=clock)
 
     def close(self) -> None:

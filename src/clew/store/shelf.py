@@ -16,7 +16,7 @@ from types import MappingProxyType
 import msgspec
 
 from clew.clock import Clock, utc_stamp
-from clew.errors import BadRequest
+from clew.errors import BadRequest, HomeUnwritable
 from clew.rollout import FailPoints, FileSystem, canonical_id
 from clew.store.journal import Journal, Place
 from clew.store.queries import Marks
@@ -38,7 +38,7 @@ class ShelfRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One change: when (RFC 3339 UTC), by which program, to which thread, what.
 
     `do`: `tag` and `untag` (`value`: the tag), `pin` and `unpin`, `note` (no `value`: taken away), `save` and `unsave`
-    (`value`: the name).
+    (`value`: the name), `forget` (all of it).
     """
 
     at: str
@@ -77,6 +77,7 @@ class Shelf:
         self._marks: dict[str, Marks] = {}
         self._saved: dict[str, str] = {}  # name to thread, last saved last
         self._damaged = 0
+        self.unread: str | None = None
 
     @property
     def path(self) -> Path:
@@ -86,13 +87,23 @@ class Shelf:
 
     @property
     def version(self) -> object:
-        """Equal while nothing changed on disk. Raises `OSError`."""
-        return self._journal.version
+        """Equal while nothing changed on disk."""
+        try:
+            return self._journal.version
+        except OSError as error:
+            return error.errno
 
-    def marks(self) -> Mapping[str, Marks]:
-        """The threads that have any. Raises `OSError` when the journal is there and cannot be read."""
+    def marks(self, *, strict: bool = False) -> Mapping[str, Marks]:
+        """The threads that have any. A journal that cannot be read does not keep threads from being listed: `unread`
+        tells why, and what was known stays. `strict` raises `HomeUnwritable` then."""
         with self._lock:
-            self._refresh()
+            try:
+                self._refresh()
+                self.unread = None
+            except OSError as error:
+                if strict:
+                    raise HomeUnwritable(self.path, error.strerror or str(error)) from error
+                self.unread = error.strerror or str(error)
             return MappingProxyType(self._marks)
 
     def marks_of(self, thread_id: str) -> Marks:
@@ -101,7 +112,7 @@ class Shelf:
     def saved(self) -> Mapping[str, str]:
         """Every saved name with its thread, the last saved one last."""
         with self._lock:
-            self._refresh()
+            self.marks()
             return MappingProxyType(self._saved)
 
     def thread_saved_as(self, name: str) -> str | None:
@@ -111,7 +122,7 @@ class Shelf:
     def damaged(self) -> int:
         """Lines of the journal that are no rows."""
         with self._lock:
-            self._refresh()
+            self.marks()
             return self._damaged
 
     def _refresh(self) -> None:
@@ -150,10 +161,15 @@ class Shelf:
             case "unsave", str(name):
                 if self._saved.get(name) == thread_id:
                     self._name_goes(name)
+            case "forget", _:
+                for name in marks.names:
+                    self._name_goes(name)
+                self._put(thread_id, _NOTHING)
             case _:
                 pass  # of a later version
 
     def _name_goes(self, name: str) -> None:
+        # What was saved last stands last.
         had = self._saved.pop(name, None)
         if had is not None:
             marks = self._marks.get(had, _NOTHING)
@@ -190,28 +206,52 @@ class Shelf:
             raise BadRequest("note", f"longer than {LONGEST_NOTE} characters")
         return self._change(thread_id, lambda marks: [] if marks.note == note else [("note", note)])
 
-    def save(self, thread_id: str, name: str) -> Saved:
-        """Let a name lead to this thread, whichever it led to before."""
+    def save(
+        self,
+        thread_id: str,
+        name: str,
+        *,
+        first: Callable[[str], None] | None = None,
+        then: Callable[[Saved], None] | None = None,
+    ) -> Saved:
+        """Let a name lead to this thread, whichever it led to before. No other program changes anything here while
+        `first` is called with the thread that had it, if another one had, and in the end `then`."""
         wanted = clean_name(name)
         thread_id = _need_id(thread_id)
         with self._lock, self._journal.writing() as pen:
-            had = self.thread_saved_as(wanted)
+            self.marks(strict=True)
+            had = self._saved.get(wanted)
+            saved = Saved(name=wanted, thread_id=thread_id, moved_from=had if had != thread_id else None)
+            if first is not None and saved.moved_from is not None:
+                first(saved.moved_from)
             pen.append(self._row(thread_id, "save", wanted))
-        return Saved(name=wanted, thread_id=thread_id, moved_from=had if had != thread_id else None)
+            if then is not None:
+                then(saved)
+        return saved
 
-    def unsave(self, name: str) -> str | None:
-        """Forget a saved name; gives the thread it led to."""
+    def unsave(self, name: str, *, then: Callable[[str], None] | None = None) -> str | None:
+        """Forget a saved name; gives the thread it led to. `then` is called with it, if there was one, as in `save`."""
         with self._lock, self._journal.writing() as pen:
-            had = self.thread_saved_as(name)
+            self.marks(strict=True)
+            had = self._saved.get(name.strip())
             pen.append(*([self._row(had, "unsave", name.strip())] if had is not None else []))
+            if had is not None and then is not None:
+                then(had)
         return had
+
+    def forget(self, thread_ids: Iterable[str]) -> None:
+        """Take every mark of these threads away: they are gone for good."""
+        with self._lock, self._journal.writing() as pen:
+            known = self.marks(strict=True)
+            pen.append(*(self._row(thread_id, "forget", None) for thread_id in thread_ids if thread_id in known))
 
     def _change(self, thread_id: str, rows: _Rows) -> Marks:
         """Append what is not so already; what is may have been written by somebody who did not get to syncing it."""
         thread_id = _need_id(thread_id)
         with self._lock:
             with self._journal.writing() as pen:
-                pen.append(*(self._row(thread_id, do, value) for do, value in rows(self.marks_of(thread_id))))
+                known = self.marks(strict=True).get(thread_id, _NOTHING)
+                pen.append(*(self._row(thread_id, do, value) for do, value in rows(known)))
             return self.marks_of(thread_id)
 
     def _row(self, thread_id: str, do: str, value: str | None) -> ShelfRow:

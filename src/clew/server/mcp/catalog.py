@@ -145,13 +145,13 @@ async def thread_rename(call: Call) -> types.CallToolResult:
 
 async def thread_archive(call: Call) -> types.CallToolResult:
     fields = Fields(call.arguments, ("threadId",))
-    summary = await (await call.threads()).archive(fields.thread())
+    summary = (await (await call.threads()).archive(fields.thread())).thread
     return _changed(f"Thread {summary.id} is archived.", summary)
 
 
 async def thread_unarchive(call: Call) -> types.CallToolResult:
     fields = Fields(call.arguments, ("threadId",))
-    summary = await (await call.threads()).unarchive(fields.thread())
+    summary = (await (await call.threads()).unarchive(fields.thread())).thread
     return _changed(f"Thread {summary.id} is back.", summary)
 
 

@@ -1,0 +1,263 @@
+"""Keeping threads: marks and names on them, putting families of them away, deleting them with a way back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Generator, Iterable, Sequence
+from pathlib import Path
+
+from clew.clock import Clock
+from clew.errors import AmbiguousName, Owner, ThreadNotFound, ThreadProtected
+from clew.rollout import FailPoints, Home, canonical_id
+from clew.store.contracts import Catalog
+from clew.store.moves import Moves, all_locked
+from clew.store.naming import Naming
+from clew.store.queries import ThreadSummary
+from clew.store.refusals import refusal
+from clew.store.shelf import Saved, Shelf
+from clew.store.trash import Trash, TrashedThread, TrashedThreads
+
+__all__ = ["Keeper"]
+
+_TRIES = 5
+"""How often a family that grows while it is being locked is looked at again."""
+_SHORTEST_PREFIX = 8
+
+
+class Keeper:
+    """What is done to threads as a whole, in one home. All calls block and belong in a worker thread; ids are whole.
+
+    Writers are never overrun: a thread that anybody writes is `ThreadBusy`, and then nothing was done to any other.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        clew_home: Path,
+        catalog: Catalog,
+        shelf: Shelf,
+        *,
+        owner: Owner,
+        clock: Clock,
+        fail: FailPoints,
+    ) -> None:
+        self._home = home
+        self._clew_home = clew_home
+        self._catalog = catalog
+        self._owner = owner
+        self._moves = Moves(home, clock=clock, fail=fail)
+        self._trash = Trash(home, clew_home, owner=owner, clock=clock, fail=fail)
+        self._naming = Naming(home, shelf, clock=clock, fail=fail)
+        self.shelf = shelf
+
+    # -- names
+
+    def save(self, thread_id: str, name: str) -> Saved:
+        """Let a name lead to the thread; see `Naming.save`. Raises `ThreadNotFound`."""
+        return self._naming.save(self._catalog.get(thread_id), name)
+
+    def forget_name(self, name: str) -> str:
+        """Take a saved name away; gives the thread it led to. Raises `ThreadNotFound`."""
+        had = self._naming.forget(name)
+        if had is None:
+            raise ThreadNotFound(name)
+        return had
+
+    # -- the archive
+
+    def archive(self, thread_id: str, *, only: bool = False) -> Sequence[str]:
+        """Put a thread away with all that it spawned (`only`: alone); gives the ids of those that were moved, the
+        thread's own first. A crash leaves each of them whole, here or there; the same call again completes it."""
+        with self._family((thread_id,), only=only) as family, self._refusals(thread_id):
+            return tuple(one for one in family if self._moves.archive(one))
+
+    def unarchive(self, thread_id: str, *, only: bool = False) -> Sequence[str]:
+        """Take a thread out of the archive with all that it spawned; the rest as for `archive`."""
+        with self._family((thread_id,), only=only) as family, self._refusals(thread_id):
+            return tuple(one for one in family if self._moves.unarchive(one))
+
+    # -- the trash
+
+    def delete(
+        self,
+        thread_ids: Collection[str],
+        *,
+        with_forks: bool = False,
+        why: str | None = None,
+    ) -> TrashedThreads:
+        """Move threads, with all that they spawned, into the trash: all of them or none.
+
+        Raises `ThreadProtected` for one that is pinned, or that a thread outside inherits from; `with_forks` deletes
+        those, too.
+        """
+        self.settle()
+        with self._family(thread_ids, forks=with_forks) as family:
+            self._protect(family)
+            threads = [self._told(one) for one in family]
+            with self._refusals(threads[0].id):
+                return self._trash.put(threads, why)
+
+    def dependants(self, thread_ids: Collection[str]) -> Sequence[str]:
+        """What would go with these threads if they were deleted: all that they spawned. Raises `ThreadProtected` as
+        `delete` does."""
+        family = self._members(thread_ids, forks=False, only=False)
+        self._protect(family)
+        return tuple(one for one in family if one not in thread_ids)
+
+    def _protect(self, family: Collection[str]) -> None:
+        marks = self.shelf.marks(strict=True)
+        for one in family:
+            if one in marks and marks[one].pinned:
+                raise ThreadProtected(one, pinned=True)
+        if self._heirs_of(family):
+            for one in family:
+                if heirs := [heir for heir in self._heirs_of((one,)) if heir not in family]:
+                    raise ThreadProtected(one, heirs)
+
+    def _heirs_of(self, family: Collection[str]) -> list[str]:
+        heirs = self._catalog.heirs([rollout for one in family for rollout in self._rollouts(one)])
+        return [heir for heir in heirs if heir not in family]
+
+    def _rollouts(self, thread_id: str) -> list[str]:
+        files = self._home.find(thread_id)
+        if files is None:
+            raise ThreadNotFound(thread_id)
+        return [file.name.rollout_id for file in files.segments]
+
+    def _told(self, thread_id: str) -> TrashedThread:
+        thread = self._catalog.get(thread_id)
+        return TrashedThread(
+            id=thread.id, title=title_of(thread), archived=thread.archived, parent=_shown_id(thread.parent_id)
+        )
+
+    def trash(self) -> Sequence[TrashedThreads]:
+        """What can be restored, newest first."""
+        self.settle()
+        with self._refusals(""):
+            return self._trash.list()
+
+    def find_trashed(self, reference: str) -> TrashedThreads:
+        """The entry for its own id, or for a thread in it: id, beginning of one (8 characters), title or saved name;
+        `last` is the newest. Raises `ThreadNotFound`, `AmbiguousName`."""
+        entries, wanted = self.trash(), reference.strip()
+        if wanted == "last" and entries:
+            return entries[0]
+        whole = canonical_id(wanted)
+        saved = self.shelf.thread_saved_as(wanted)
+
+        def fits(entry: TrashedThreads) -> bool:
+            return entry.id == wanted or any(
+                thread.id in (whole, saved)
+                or (thread.title is not None and thread.title == wanted)
+                or (len(wanted) >= _SHORTEST_PREFIX and thread.id.startswith(wanted.lower()))
+                for thread in entry.threads
+            )
+
+        found = [entry for entry in entries if fits(entry)] if wanted else []
+        if not found:
+            raise ThreadNotFound(reference)
+        if len(found) > 1:
+            raise AmbiguousName(reference, [entry.id for entry in found])
+        return found[0]
+
+    def restore(self, trash_id: str) -> Sequence[TrashedThreads]:
+        """Put back what one call deleted, as it was; before it, whatever in the trash its threads inherit from. Gives
+        what came back. Raises `ThreadNotFound`, `ThreadInTheWay`, `ThreadBusy`."""
+        entries = {entry.id: entry for entry in self.trash()}
+        if trash_id not in entries:
+            raise ThreadNotFound(trash_id)
+        wanted = [entries.pop(trash_id)]
+        for entry in wanted:
+            bases = {file.base for file in entry.files if file.base is not None}
+            held = [other for other in entries.values() if bases & set(other.rollout_ids)]
+            wanted += [entries.pop(other.id) for other in held]
+        restored: list[TrashedThreads] = []
+        for entry in reversed(wanted):
+            with self._locked(entry.thread_ids), self._refusals(entry.thread_ids[0]):
+                restored.append(self._trash.restore(entry.id))
+        return tuple(restored)
+
+    def empty(self, trash_ids: Iterable[str]) -> Sequence[TrashedThreads]:
+        """Remove what lies in the trash for good, with its marks; gives what went. Raises `ThreadNotFound`, and
+        `ThreadProtected` when a thread that is there, or stays in the trash, inherits from one of it: then nothing was
+        done."""
+        entries = {entry.id: entry for entry in self.trash()}
+        wanted: list[TrashedThreads] = []
+        for trash_id in dict.fromkeys(trash_ids):
+            if trash_id not in entries:
+                raise ThreadNotFound(trash_id)
+            wanted.append(entries.pop(trash_id))
+        for entry in wanted:
+            self._protect_trashed(entry, entries.values())
+        for entry in wanted:
+            with self._locked(entry.thread_ids), self._refusals(entry.thread_ids[0]):
+                self._trash.empty(entry.id)
+        gone = [one for entry in wanted for one in entry.thread_ids]
+        staying = {one for entry in self._trash.list() for one in entry.thread_ids}
+        self.shelf.forget(one for one in gone if one not in staying and self._home.find(one) is None)
+        return tuple(wanted)
+
+    def _protect_trashed(self, entry: TrashedThreads, staying: Iterable[TrashedThreads]) -> None:
+        heirs = list(self._catalog.heirs(entry.rollout_ids))
+        for other in staying:
+            if {file.base for file in other.files} & set(entry.rollout_ids):
+                heirs += other.thread_ids
+        if heirs:
+            raise ThreadProtected(entry.thread_ids[0], heirs)
+
+    def settle(self) -> None:
+        """Complete what killed programs began to delete, to restore or to remove."""
+        with self._refusals(""):
+            self._trash.settle()
+
+    # -- families
+
+    @contextlib.contextmanager
+    def _family(
+        self, thread_ids: Collection[str], *, forks: bool = False, only: bool = False
+    ) -> Generator[Sequence[str]]:
+        """These threads with all that belongs to them, and the locks of all. What they spawned before they were locked
+        is found when they are looked at again."""
+        family = self._members(thread_ids, forks=forks, only=only)
+        for _ in range(_TRIES):
+            with self._locked(family):
+                now = self._members(thread_ids, forks=forks, only=only)
+                if set(now) <= set(family):
+                    yield now
+                    return
+            family = now
+        with self._locked(family):
+            yield family
+
+    def _members(self, thread_ids: Collection[str], *, forks: bool, only: bool) -> Sequence[str]:
+        found = dict.fromkeys(self._catalog.get(one).id for one in thread_ids)
+        fresh = [] if only else list(found)
+        while fresh:
+            for one in fresh:
+                found.update(dict.fromkeys(self._catalog.descendants(one)))
+            fresh = self._heirs_of(found) if forks else []
+            found.update(dict.fromkeys(fresh))
+        return tuple(found)
+
+    def _locked(self, thread_ids: Iterable[str]) -> contextlib.AbstractContextManager[None]:
+        return all_locked(self._home, self._clew_home, thread_ids, self._owner)
+
+    @contextlib.contextmanager
+    def _refusals(self, thread_id: str) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise refusal(error, self._home.path, thread_id) from error
+
+
+def title_of(thread: ThreadSummary) -> str | None:
+    """What a person knows a thread by: its name, else what it began with, on one line."""
+    words = " ".join((thread.name or thread.preview or "").split())
+    return words[:_TITLE] or None
+
+
+def _shown_id(text: str | None) -> str | None:
+    return canonical_id(text) if text else None
+
+
+_TITLE = 200
