@@ -268,7 +268,7 @@ def test_bash_completes_commands_options_and_values(capsys: pytest.CaptureFixtur
     script = capsys.readouterr().out + _COMPLETE
 
     def completed(*words: str) -> list[str]:
-        done = subprocess.run([bash, "-c", script, "bash", *words], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([bash, "-s", "--", *words], input=script, capture_output=True, text=True, timeout=20)
         return sorted(done.stdout.split())
 
     assert completed("clew", "una") == ["unarchive"]
