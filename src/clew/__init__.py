@@ -39,7 +39,9 @@ if TYPE_CHECKING:
         SyncFailed,
         ThreadArchived,
         ThreadBusy,
+        ThreadInTheWay,
         ThreadNotFound,
+        ThreadProtected,
         TurnFailed,
         Unsupported,
         UnsupportedHistory,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         Usage,
         UsageUpdated,
     )
+    from clew.keeping import Marks, Saved, TrashedThreads
     from clew.kinship import Branch, Comparison
     from clew.library import Reverted, TurnView
     from clew.settings import ApprovalPolicy, Sandbox, SandboxMode, Settings
@@ -95,6 +98,7 @@ __all__ = [
     "ListQuery",
     "LogDamaged",
     "LogReplaced",
+    "Marks",
     "ModelError",
     "Notice",
     "OutputDelta",
@@ -104,6 +108,7 @@ __all__ = [
     "Reverted",
     "Sandbox",
     "SandboxMode",
+    "Saved",
     "SearchHit",
     "SearchPage",
     "SearchQuery",
@@ -119,12 +124,15 @@ __all__ = [
     "ThreadBusy",
     "ThreadGone",
     "ThreadGrew",
+    "ThreadInTheWay",
     "ThreadMoved",
     "ThreadNotFound",
+    "ThreadProtected",
     "ThreadRenamed",
     "ThreadStatus",
     "ThreadSummary",
     "Threads",
+    "TrashedThreads",
     "Turn",
     "TurnEnded",
     "TurnError",
@@ -179,7 +187,9 @@ _HOMES = {
         "SyncFailed",
         "ThreadArchived",
         "ThreadBusy",
+        "ThreadInTheWay",
         "ThreadNotFound",
+        "ThreadProtected",
         "TurnFailed",
         "Unsupported",
         "UnsupportedHistory",
@@ -202,6 +212,11 @@ _HOMES = {
         "TurnStarted",
         "Usage",
         "UsageUpdated",
+    ),
+    "clew.keeping": (
+        "Marks",
+        "Saved",
+        "TrashedThreads",
     ),
     "clew.kinship": (
         "Branch",

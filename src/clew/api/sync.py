@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from os import PathLike
@@ -15,6 +15,7 @@ from clew.api.opening import open_
 from clew.api.threads import ApprovalWord, SandboxWord, Thread, Threads
 from clew.api.turns import Turn
 from clew.events import Event, TurnInput, TurnResult
+from clew.keeping import Marks, Saved, TrashedThreads
 from clew.kinship import Branch, Comparison
 from clew.library import Reverted, TurnView
 from clew.settings import Settings
@@ -285,11 +286,41 @@ class SyncThreads:
     def rename(self, reference: str, name: str | None) -> ThreadSummary:
         return self._loop.call(partial(self._threads.rename, reference, name))
 
-    def archive(self, reference: str) -> ThreadSummary:
-        return self._loop.call(partial(self._threads.archive, reference))
+    def archive(self, reference: str, *, only: bool = False) -> ThreadSummary:
+        return self._loop.call(partial(self._threads.archive, reference, only=only))
 
-    def unarchive(self, reference: str) -> ThreadSummary:
-        return self._loop.call(partial(self._threads.unarchive, reference))
+    def unarchive(self, reference: str, *, only: bool = False) -> ThreadSummary:
+        return self._loop.call(partial(self._threads.unarchive, reference, only=only))
+
+    def save(self, name: str, reference: str = "last") -> Saved:
+        return self._loop.call(partial(self._threads.save, name, reference))
+
+    def tag(self, reference: str, *tags: str) -> Marks:
+        return self._loop.call(partial(self._threads.tag, reference, *tags))
+
+    def untag(self, reference: str, *tags: str) -> Marks:
+        return self._loop.call(partial(self._threads.untag, reference, *tags))
+
+    def pin(self, reference: str) -> Marks:
+        return self._loop.call(partial(self._threads.pin, reference))
+
+    def unpin(self, reference: str) -> Marks:
+        return self._loop.call(partial(self._threads.unpin, reference))
+
+    def note(self, reference: str, text: str | None) -> Marks:
+        return self._loop.call(partial(self._threads.note, reference, text))
+
+    def delete(self, *references: str, with_forks: bool = False, why: str | None = None) -> TrashedThreads:
+        return self._loop.call(partial(self._threads.delete, *references, with_forks=with_forks, why=why))
+
+    def trash(self) -> Sequence[TrashedThreads]:
+        return self._loop.call(self._threads.trash)
+
+    def undelete(self, reference: str = "last") -> Sequence[TrashedThreads]:
+        return self._loop.call(partial(self._threads.undelete, reference))
+
+    def empty_trash(self, trash_ids: Iterable[str] | None = None) -> Sequence[TrashedThreads]:
+        return self._loop.call(partial(self._threads.empty_trash, trash_ids))
 
     def revert(self, reference: str, before_turn: str) -> Reverted:
         return self._loop.call(partial(self._threads.revert, reference, before_turn))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from os import PathLike
 from typing import Any, Literal, Protocol
@@ -15,6 +15,7 @@ from clew.api.turns import Turn
 from clew.config import Config
 from clew.errors import ClewError, TurnFailed
 from clew.events import TurnInput, TurnResult
+from clew.keeping import Marks, Saved, TrashedThreads
 from clew.kinship import Branch, Comparison
 from clew.library import Reverted, TurnView
 from clew.settings import ApprovalPolicy, SandboxMode, Settings
@@ -270,12 +271,51 @@ class Threads:
         """Give a thread a name, or take it away with None."""
         return await self._inner.rename(reference, name)
 
-    async def archive(self, reference: str) -> ThreadSummary:
-        """Put a thread away; it stays on disk. Raises `ThreadBusy` while a turn runs."""
-        return await self._inner.archive(reference)
+    async def archive(self, reference: str, *, only: bool = False) -> ThreadSummary:
+        """Put a thread away with all that it spawned (`only`: alone); it stays on disk. Raises `ThreadBusy` while
+        anybody writes one of them."""
+        return (await self._inner.archive(reference, only=only)).thread
 
-    async def unarchive(self, reference: str) -> ThreadSummary:
-        return await self._inner.unarchive(reference)
+    async def unarchive(self, reference: str, *, only: bool = False) -> ThreadSummary:
+        return (await self._inner.unarchive(reference, only=only)).thread
+
+    async def save(self, name: str, reference: str = "last") -> Saved:
+        """Save a thread under a name, which leads to it from now on; `moved_from` is the thread that it led to."""
+        return await self._inner.save(name, reference)
+
+    async def tag(self, reference: str, *tags: str) -> Marks:
+        return await self._inner.tag(reference, *tags)
+
+    async def untag(self, reference: str, *tags: str) -> Marks:
+        return await self._inner.untag(reference, *tags)
+
+    async def pin(self, reference: str) -> Marks:
+        """A pinned thread is not deleted."""
+        return await self._inner.pin(reference)
+
+    async def unpin(self, reference: str) -> Marks:
+        return await self._inner.unpin(reference)
+
+    async def note(self, reference: str, text: str | None) -> Marks:
+        """Put a note on a thread in the place of the one before, or take it away with None."""
+        return await self._inner.note(reference, text)
+
+    async def delete(self, *references: str, with_forks: bool = False, why: str | None = None) -> TrashedThreads:
+        """Move threads with all that they spawned into the trash: all of them or none. Raises `ThreadBusy`, and
+        `ThreadProtected` for one that is pinned or that others were forked from (`with_forks`: these go, too)."""
+        return await self._inner.delete(*references, with_forks=with_forks, why=why)
+
+    async def trash(self) -> Sequence[TrashedThreads]:
+        """What was deleted and can come back, newest first."""
+        return await self._inner.trash()
+
+    async def undelete(self, reference: str = "last") -> Sequence[TrashedThreads]:
+        """Put back what one call deleted: its id, or any of its threads. Raises `ThreadInTheWay`."""
+        return await self._inner.undelete(reference)
+
+    async def empty_trash(self, trash_ids: Iterable[str] | None = None) -> Sequence[TrashedThreads]:
+        """Remove what was deleted for good: these entries, or all."""
+        return await self._inner.empty_trash(trash_ids)
 
     async def revert(self, reference: str, before_turn: str) -> Reverted:
         """Take a thread back to where a turn began; what came since stays on disk and is not part of it any more."""
