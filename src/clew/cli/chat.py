@@ -329,8 +329,9 @@ class Chat:
 
 async def save_as(threads: Threads, thread_id: str, name: str) -> str:
     """Save a thread under a name; what to tell about it."""
-    await threads.rename(thread_id, name)
-    return f"Saved as {terminal.one_line(name)}."
+    saved = await threads.save(name, thread_id)
+    told = f"Saved as {terminal.one_line(saved.name)}."
+    return told if saved.moved_from is None else f"{told} Until now that was {saved.moved_from}."
 
 
 def _messages(views: Sequence[TurnView]) -> list[str]:

@@ -21,6 +21,7 @@ from clew.config.layers import Merged, Source, map_layer
 from clew.config.prices import Price, read_prices
 from clew.config.providers import OFFLINE, OPENAI, Provider, read_providers
 from clew.config.reader import Reader
+from clew.config.retention import Retention, read_retention
 from clew.config.sources import SourcedValue, sourced
 from clew.config.values import (
     INSTRUCTION_FILES,
@@ -73,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     project_root_markers: tuple[str, ...]
     server: ServerOptions
     prices: Mapping[str, Price]
+    retention: Retention
     warnings: tuple[str, ...]
     _providers: dict[str, Provider]
     _refused: dict[str, ConfigInvalid]
@@ -291,6 +293,7 @@ def _read(inputs: Inputs) -> tuple[Config, list[ConfigInvalid]]:
         reader.text(key)  # the texts are read when a thread starts; their types are checked now
     server, unknown = read_server(reader)
     prices, odd = read_prices(reader)
+    retention = read_retention(reader)
     notes = inputs.notes if inputs.strict else (*inputs.notes, *unknown, *odd)  # strictly, they are problems already
     config = Config(
         codex_home=inputs.codex_home,
@@ -298,6 +301,7 @@ def _read(inputs: Inputs) -> tuple[Config, list[ConfigInvalid]]:
         profile=inputs.profile,
         server=server,
         prices=prices,
+        retention=retention,
         warnings=notes,
         _providers=providers,
         _refused=refused,

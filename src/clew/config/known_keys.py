@@ -74,6 +74,8 @@ def _unknown(table: Mapping[str, Any], at: KeyPath) -> Iterator[tuple[KeyPath, C
                 prices = inner.get("prices")
                 for name, price in cast("dict[str, Any]", prices).items() if isinstance(prices, dict) else ():
                     yield from _others(price, (*path, "prices", name), PRICE_KEYS)
+            case "retention":
+                pass  # read strictly always
             case "profiles":
                 for name, profile in inner.items():
                     if isinstance(profile, dict):
