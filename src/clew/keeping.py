@@ -5,19 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import anyio.to_thread
 import msgspec
 
-from clew.errors import BadRequest, Owner, ThreadBusy, Unsupported
+from clew.config.retention import Retention
+from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, Unsupported
 from clew.store.contracts import Catalog, ThreadSummary
 from clew.store.keeper import Keeper
 from clew.store.queries import Marks
+from clew.store.retention import Due, Spared
 from clew.store.shelf import Saved
 from clew.store.trash import TrashedThreads
 
-__all__ = ["Filed", "Keeping", "Marks", "Saved", "TrashedThreads"]
+__all__ = ["Due", "Filed", "Keeping", "Marks", "RetentionReport", "Saved", "Spared", "TrashedThreads"]
 
 T = TypeVar("T")
 
@@ -28,6 +31,14 @@ class Filed(msgspec.Struct, frozen=True, kw_only=True):
 
     thread: ThreadSummary
     also: tuple[str, ...] = ()
+
+
+class RetentionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What rules do (`applied`: did), and what fits one and is kept."""
+
+    due: tuple[Due, ...]
+    spared: tuple[Spared, ...]
+    applied: bool = False
 
 
 class Keeping:
@@ -162,3 +173,36 @@ class Keeping:
             return keeper.empty(wanted)
 
         return await self._kept(empty)
+
+    # -- retention
+
+    async def retention(self, rules: Retention, *, apply: bool = False) -> RetentionReport:
+        """What the rules of a configuration would do; with `apply`, it is done. Nothing is removed: what goes lies in
+        the trash. What one thread refuses does not keep the others from it."""
+        due, spared = await self._kept(lambda keeper: keeper.due(rules))
+        if not apply:
+            return RetentionReport(due=tuple(due), spared=tuple(spared))
+        done: list[Due] = []
+        for one in due:
+            if one.action == "compress":
+                done.append(await self._compressed(one))
+                continue
+            done.append(await self._kept(partial(_done, one)))
+            for each in (one.thread.id, *one.also):
+                self._changed(each)
+        return RetentionReport(due=tuple(done), spared=tuple(spared), applied=True)
+
+    async def _compressed(self, one: Due) -> Due:
+        from clew.store.cold import ColdRules
+
+        worker = await self._kept(lambda keeper: keeper.cold_worker())
+        try:
+            report = await worker.compress(ColdRules(older_than=0), only=(one.thread.id,))
+        except ClewError as error:
+            return msgspec.structs.replace(one, failed=str(error))
+        left = [outcome for outcome in report.of("skipped", "failed") if outcome.reason != "compressed"]
+        return msgspec.structs.replace(one, failed=left[0].message or left[0].reason) if left else one
+
+
+def _done(one: Due, keeper: Keeper) -> Due:
+    return keeper.do(one)

@@ -63,6 +63,7 @@ Keeping threads:
   unarchive        Take archived threads out again.
   delete           Delete threads, with those they spawned; they can come back.
   trash            Show what was deleted, put it back, or remove it for good.
+  retention        Show what the retention rules of config.toml would do; do it.
   relocate         Tell where a folder is now, so that its threads go on there.
   stats            Count tokens and turns by day, model, project, …
   du               Show where the bytes are, and what could be saved.

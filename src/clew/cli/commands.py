@@ -297,6 +297,19 @@ forked from and that they read.""",
         usage="clew trash [list | restore WHAT... | empty [WHAT...]] [OPTIONS]",
     ),
     Command(
+        "retention",
+        "clew.cli.retention:retention",
+        _KEEP,
+        "Show what the retention rules of config.toml would do; do it.",
+        (
+            ("clew retention", "what would be done, and what is kept and why"),
+            ("clew retention --apply", "do it; what is deleted lies in the trash"),
+        ),
+        more="""\
+Without rules nothing is ever done. Exit codes: 0 done, 1 one of the threads could
+not be, 2 wrong usage.""",
+    ),
+    Command(
         "relocate",
         "clew.cli.relocating:relocate",
         _KEEP,

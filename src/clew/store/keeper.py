@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Generator, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from clew.clock import Clock
-from clew.errors import AmbiguousName, Owner, ThreadNotFound, ThreadProtected
+from clew.config.retention import Retention
+from clew.errors import AmbiguousName, ClewError, Owner, ThreadNotFound, ThreadProtected
 from clew.rollout import FailPoints, Home, canonical_id
 from clew.store.contracts import Catalog
+from clew.store.holds import Holds
 from clew.store.moves import Moves, all_locked
 from clew.store.naming import Naming
-from clew.store.queries import ThreadSummary
+from clew.store.queries import ListQuery, ThreadSummary
 from clew.store.refusals import refusal
+from clew.store.retention import Due, Spared, plan_retention
 from clew.store.shelf import Saved, Shelf
 from clew.store.trash import Trash, TrashedThread, TrashedThreads
+
+if TYPE_CHECKING:
+    from clew.store.cold import ColdWorker
 
 __all__ = ["Keeper"]
 
@@ -45,6 +55,8 @@ class Keeper:
         self._clew_home = clew_home
         self._catalog = catalog
         self._owner = owner
+        self._clock = clock
+        self._fail = fail
         self._moves = Moves(home, clock=clock, fail=fail)
         self._trash = Trash(home, clew_home, owner=owner, clock=clock, fail=fail)
         self._naming = Naming(home, shelf, clock=clock, fail=fail)
@@ -209,6 +221,55 @@ class Keeper:
         """Complete what killed programs began to delete, to restore or to remove."""
         with self._refusals(""):
             self._trash.settle()
+
+    # -- retention
+
+    def due(self, retention: Retention) -> tuple[Sequence[Due], Sequence[Spared]]:
+        """What the rules would do now, and what they would do if it were not kept; reads every summary."""
+        threads: list[ThreadSummary] = []
+        query = ListQuery(archived=None, limit=1000)
+        while True:
+            page = self._catalog.list(query)
+            threads += page.threads
+            if page.next_cursor is None:
+                break
+            query = msgspec.structs.replace(query, cursor=page.next_cursor)
+        self.shelf.marks(strict=True)  # without them, pinned threads would look like others
+        due, spared = plan_retention(
+            threads,
+            retention,
+            now=datetime.fromtimestamp(self._clock.now(), UTC),
+            held=Holds(self._home.fs, self._home.path, self._clew_home).holders(),
+            packed={file.thread_id for file in self._home.files() if file.compressed},
+        )
+        kept, going = list(spared), list[Due]()
+        known = {thread.id: thread for thread in threads}
+        for one in due:
+            family = (one.thread.id, *one.also)
+            heirs = self._heirs_of([each for each in family if each in known]) if one.action == "trash" else []
+            if heirs:
+                why = f"{heirs[0]} was forked from it and reads its lines"
+                kept.append(Spared(thread=one.thread, rule=one.rule, why=why))
+            else:
+                going.append(one)
+        return tuple(going), tuple(kept)
+
+    def do(self, one: Due) -> Due:
+        """Archive or trash what is due; gives it with what kept it from being done, if anything did."""
+        try:
+            if one.action == "archive":
+                self.archive(one.thread.id)
+            elif one.action == "trash":
+                self.delete([one.thread.id], why=f"retention: {one.rule}")
+        except ClewError as error:
+            return msgspec.structs.replace(one, failed=str(error))
+        return one
+
+    def cold_worker(self) -> ColdWorker:
+        """What compresses threads of this home."""
+        from clew.store.cold import ColdWorker  # takes a while to load
+
+        return ColdWorker(self._home, self._clew_home, owner=self._owner, clock=self._clock, fail=self._fail)
 
     # -- families
 
