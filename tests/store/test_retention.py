@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from keeping_bench import CLEW, Family, opened
 
@@ -23,23 +24,17 @@ DAY = 86_400
 
 def thread(number: int, *, days: int, size: int = 100, **fields: Any) -> ThreadSummary:
     stamp = datetime.fromtimestamp(NOW.timestamp() - days * DAY, UTC).isoformat()
-    return ThreadSummary(
-        id=f"t{number}",
-        path=f"/{number}",
-        created_at=stamp,
-        updated_at=stamp,
-        size=size,
-        **{"archived": False, "source": "cli", **fields},
-    )
+    told = {"id": f"t{number}", "path": f"/{number}", "created_at": stamp, "updated_at": stamp, "size": size}
+    return msgspec.convert({**told, "archived": False, "source": "cli", **fields}, ThreadSummary)
 
 
 def rule(action: str = "trash", **fields: Any) -> RetentionRule:
-    return RetentionRule(**{"name": "r", "action": action, **fields})
+    return msgspec.convert({"name": "r", "action": action, **fields}, RetentionRule)
 
 
 def planned(threads: list[ThreadSummary], *rules: RetentionRule, **fields: Any) -> tuple[list[str], dict[str, str]]:
     options = {name: fields.pop(name) for name in ("held", "packed") if name in fields}
-    retention = Retention(rules=rules, **{"keep_newest": 0, **fields})
+    retention = Retention(rules=rules, keep_newest=fields.get("keep_newest", 0))
     due, spared = plan_retention(threads, retention, now=NOW, **options)
     return [f"{one.action} {one.thread.id}" for one in due], {one.thread.id: one.why for one in spared}
 
