@@ -195,14 +195,18 @@ class Home:
         return [file for file in self._walk_names() if fits(file.name)]
 
     def _in_folder(self, folder: Path, wanted: str, fits: _Fits, *, archived: bool) -> list[RolloutFile]:
-        found: list[RolloutFile] = []
-        for entry in self._names(folder, stats=False):
-            # The cheap test first: most names in a folder are of other threads.
-            if not entry.is_dir and wanted in entry.name.lower():
-                name = RolloutName.parse(entry.name)
-                if name is not None and fits(name):
-                    found.append(RolloutFile(folder / entry.name, name, archived))
-        return found
+        try:
+            names, _ = self.fs.names(folder)
+        except OSError:
+            return []
+        # All names at once: most are of other threads, and in most folders all of them.
+        if wanted not in "\n".join(names).lower():
+            return []
+        return [
+            RolloutFile(folder / file, name, archived)
+            for file in names
+            if wanted in file.lower() and (name := RolloutName.parse(file)) is not None and fits(name)
+        ]
 
     def _day_folders(self, since: tuple[int, int, int]) -> Iterator[Path]:
         for year in self._numbered(self.sessions):

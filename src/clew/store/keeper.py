@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import msgspec
 from clew.clock import Clock
 from clew.config.retention import Retention
 from clew.errors import AmbiguousName, ClewError, Owner, ThreadNotFound, ThreadProtected
-from clew.rollout import FailPoints, Home, canonical_id
+from clew.rollout import FailPoints, Home, ThreadFiles, canonical_id
 from clew.store.contracts import Catalog
 from clew.store.holds import Holds
 from clew.store.moves import Moves, all_locked
@@ -104,10 +104,10 @@ class Keeper:
         """
         self.settle()
         with self._family(thread_ids, forks=with_forks) as family:
-            self._protect(family)
+            files = self._protect(family)
             threads = [self._told(one) for one in family]
             with self._refusals(threads[0].id):
-                return self._trash.put(threads, why)
+                return self._trash.put(threads, files, why)
 
     def dependants(self, thread_ids: Collection[str]) -> Sequence[str]:
         """What would go with these threads if they were deleted: all that they spawned. Raises `ThreadProtected` as
@@ -116,25 +116,28 @@ class Keeper:
         self._protect(family)
         return tuple(one for one in family if one not in thread_ids)
 
-    def _protect(self, family: Collection[str]) -> None:
+    def _protect(self, family: Collection[str]) -> Mapping[str, ThreadFiles]:
+        """The files of these threads, none of which is to be kept."""
         marks = self.shelf.marks(strict=True)
         for one in family:
             if one in marks and marks[one].pinned:
                 raise ThreadProtected(one, pinned=True)
-        if self._heirs_of(family):
+        files = {one: self._files(one) for one in family}
+        if self._heirs_of(files.values(), family):
             for one in family:
-                if heirs := [heir for heir in self._heirs_of((one,)) if heir not in family]:
+                if heirs := self._heirs_of((files[one],), family):
                     raise ThreadProtected(one, heirs)
+        return files
 
-    def _heirs_of(self, family: Collection[str]) -> list[str]:
-        heirs = self._catalog.heirs([rollout for one in family for rollout in self._rollouts(one)])
+    def _heirs_of(self, files: Iterable[ThreadFiles], family: Collection[str]) -> list[str]:
+        heirs = self._catalog.heirs([file.name.rollout_id for one in files for file in one.segments])
         return [heir for heir in heirs if heir not in family]
 
-    def _rollouts(self, thread_id: str) -> list[str]:
+    def _files(self, thread_id: str) -> ThreadFiles:
         files = self._home.find(thread_id)
         if files is None:
             raise ThreadNotFound(thread_id)
-        return [file.name.rollout_id for file in files.segments]
+        return files
 
     def _told(self, thread_id: str) -> TrashedThread:
         thread = self._catalog.get(thread_id)
@@ -246,7 +249,8 @@ class Keeper:
         known = {thread.id: thread for thread in threads}
         for one in due:
             family = (one.thread.id, *one.also)
-            heirs = self._heirs_of([each for each in family if each in known]) if one.action == "trash" else []
+            files = [self._files(each) for each in family if each in known] if one.action == "trash" else []
+            heirs = self._heirs_of(files, family) if files else []
             if heirs:
                 why = f"{heirs[0]} was forked from it and reads its lines"
                 kept.append(Spared(thread=one.thread, rule=one.rule, why=why))
@@ -296,7 +300,7 @@ class Keeper:
         while fresh:
             for one in fresh:
                 found.update(dict.fromkeys(self._catalog.descendants(one)))
-            fresh = self._heirs_of(found) if forks else []
+            fresh = self._heirs_of(map(self._files, found), found) if forks else []
             found.update(dict.fromkeys(fresh))
         return tuple(found)
 

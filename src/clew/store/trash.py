@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -22,7 +22,7 @@ import msgspec
 
 from clew.clock import Clock, utc_stamp
 from clew.errors import ClewError, Owner, ThreadBusy, ThreadInTheWay, ThreadNotFound
-from clew.rollout import FailPoints, Home, RolloutFile, RolloutName, canonical_id, parse_head, read_head
+from clew.rollout import FailPoints, Home, RolloutFile, RolloutName, ThreadFiles, canonical_id, parse_head, read_head
 from clew.store.journal import Journal, Place
 from clew.store.moves import Moves, all_locked
 
@@ -151,14 +151,16 @@ class Trash:
 
     # -- into it
 
-    def put(self, threads: Sequence[TrashedThread], why: str | None = None) -> TrashedThreads:
-        """Move all files of these threads into the trash; the caller holds their locks. Raises `ThreadNotFound`,
-        `OSError`, and what a journal raises."""
+    def put(
+        self, threads: Sequence[TrashedThread], found: Mapping[str, ThreadFiles], why: str | None = None
+    ) -> TrashedThreads:
+        """Move all files of these threads into the trash; the caller holds their locks, and found the files since.
+        Raises `OSError`, and what a journal raises."""
         files = [
             TrashedFile(path=str(file.path.relative_to(self._home.path)), size=file.size, base=_base(self._home, file))
             # Those that others inherit from come first: a file without its base is not written to by anybody.
             for thread in reversed(threads)
-            for file in self._files_of(thread.id)
+            for file in self._all_of(found[thread.id])
         ]
         kept = self._nearest()
         with self._lock, self._journal.writing() as pen:
@@ -179,10 +181,7 @@ class Trash:
         self._move_in(entry)
         return entry.told()
 
-    def _files_of(self, thread_id: str) -> Iterator[RolloutFile]:
-        files = self._home.find(thread_id)
-        if files is None:
-            raise ThreadNotFound(thread_id)
+    def _all_of(self, files: ThreadFiles) -> Iterator[RolloutFile]:
         for file in (*files.doubles, *files.segments):
             yield file
             if not file.compressed:
