@@ -155,9 +155,13 @@ class ThreadNotFound(ClewError):
 
 
 class AmbiguousName(ClewError):
-    def __init__(self, reference: str, candidates: Sequence[str]) -> None:
+    """`candidates` are the ids of the threads that fit; `told` has a line about each for people, where it is known."""
+
+    def __init__(self, reference: str, candidates: Sequence[str], told: Sequence[str] = ()) -> None:
+        lines = "".join(f"\n  {line}" for line in told)
         super().__init__(
-            f"{reference!r} fits {len(candidates)} threads: {', '.join(candidates)}", hint="Give the whole id."
+            f"{reference!r} fits {len(candidates)} threads: {', '.join(candidates)}",
+            hint=f"Give the whole id{':' if lines else '.'}{lines}",
         )
         self.reference = reference
         self.candidates: tuple[str, ...] = tuple(candidates)

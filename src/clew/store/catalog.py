@@ -41,6 +41,8 @@ from clew.store.walks import threads_in_order
 __all__ = ["HomeCatalog", "MarksSource"]
 
 _SHORTEST_PREFIX = 8
+_TOLD, _TITLE = 20, 60
+"""Of how many threads that a name fits a person is told, and how many characters of their titles."""
 
 
 class MarksSource(Protocol):
@@ -101,13 +103,23 @@ class HomeCatalog:
         if len(named) == 1:
             return self.get(named[0])
         if named:
-            raise AmbiguousName(reference, named)
+            raise self._ambiguous(reference, named)
         prefixed = self._beginning_with(wanted.lower())
         if len(prefixed) == 1:
             return self.get(prefixed[0])
         if prefixed:
-            raise AmbiguousName(reference, prefixed)
+            raise self._ambiguous(reference, prefixed)
         raise ThreadNotFound(reference)
+
+    def _ambiguous(self, reference: str, candidates: Sequence[str]) -> AmbiguousName:
+        told: list[str] = []
+        for one in candidates[:_TOLD]:
+            thread = self.get(one)
+            title = " ".join((thread.name or thread.preview or "").split())[:_TITLE]
+            told.append(f"{one}  {thread.updated_at[:16].replace('T', ' ')}  {title}".rstrip())
+        if len(candidates) > _TOLD:
+            told.append(f"and {len(candidates) - _TOLD} more")
+        return AmbiguousName(reference, candidates, told)
 
     def _called(self, name: str) -> list[str]:
         """The threads that exist and have this name now, or were saved under it; what the other file of saved names
