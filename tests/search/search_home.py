@@ -63,7 +63,7 @@ class ScanHome:
         stop: Stop | None = None,
         progress: ShowProgress | None = None,
     ) -> SearchPage:
-        return (scan or self.scan).search(query, self.searched(), stop=stop, progress=progress)
+        return (scan or self.scan).search(query, self.searched, stop=stop, progress=progress)
 
     def found(self, query: SearchQuery) -> list[str]:
         return [hit.thread.id for hit in self.search(query).hits]

@@ -263,6 +263,8 @@ class Home:
 
     def thread_of(self, thread_id: str, files: Sequence[RolloutFile]) -> ThreadFiles:
         """The thread that these measured files, one at least, make up; it does not matter in which order they come."""
+        if len(files) == 1:
+            return ThreadFiles(thread_id, (files[0],))
         places: dict[str, list[RolloutFile]] = {}
         for file in files:
             places.setdefault(file.name.segment_id or "", []).append(file)

@@ -212,7 +212,10 @@ class HomeCatalog:
             thread = searched(self._files(query.thread_id))
             return self._scan.occurrences(query, thread, stop=stop, progress=progress)
         archived = query.within.archived
-        threads = [searched(files) for files in self._home.threads() if archived in (None, files.archived)]
+
+        def threads() -> Sequence[Searched]:
+            return [searched(files) for files in self._home.threads() if archived in (None, files.archived)]
+
         return self._scan.search(query, threads, stop=stop, progress=progress)
 
     def _summary(self, files: ThreadFiles, name: str | None) -> ThreadSummary:

@@ -24,14 +24,13 @@ __all__ = ["Ripgrep", "RipgrepFailed", "bundled_ripgrep", "find_ripgrep", "is_la
 _OPTIONS = (
     "--no-config",
     "--color=never",
-    "--no-heading",
-    "--no-line-number",
-    "--byte-offset",
     "--text",
     "--encoding=none",
-    "--max-columns=1",
 )
+_OFFSETS = ("--no-heading", "--no-line-number", "--byte-offset", "--max-columns=1")
 """Lines are asked for by their offsets alone, whatever bytes they hold: one longer than the columns is not printed."""
+_WALK = ("-uuu", "--files-with-matches", "--null", "--no-mmap", "--glob=!*.zst")
+"""All files below a folder, whatever their names are."""
 
 _IN_FILE = re.compile(rb"([^\0]+)\0(\d+):[^\n]*\n")
 _IN_STREAM = re.compile(rb"(\d+):[^\n]*\n")
@@ -69,7 +68,8 @@ class Ripgrep:
         """The offsets of the lines that may hold a text, by the names of the files (relative to `folder`). `large`
         files are mapped. Also whether all of them could be read. Raises `RipgrepFailed`, `SearchStopped`."""
         found: dict[str, list[int]] = {}
-        command = [str(self._program), *_OPTIONS, "--with-filename", "--null", "--mmap" if large else "--no-mmap"]
+        command = [str(self._program), *_OPTIONS, *_OFFSETS, "--with-filename", "--null"]
+        command.append("--mmap" if large else "--no-mmap")
         # Explicit names are searched whatever their names are, so that nothing has to be told about hidden files.
         command += [*_expressions(needles), "--", *names]
         output = _Output(command, stop, folder=folder, stdin=None)
@@ -83,11 +83,21 @@ class Ripgrep:
             rest = data[end:]
         return found, output.whole
 
+    def below(
+        self, folder: Path, names: Sequence[str], needles: Sequence[str], *, stop: Stop
+    ) -> tuple[frozenset[str], bool]:
+        """Which plain files below some folders of `folder` may hold a text, by their names relative to it; large ones
+        are not looked at. Also whether all of them could be read. Raises `RipgrepFailed`, `SearchStopped`."""
+        command = [str(self._program), *_OPTIONS, *_WALK, f"--max-filesize={_LARGE - 1}"]
+        output = _Output([*command, *_expressions(needles), "--", *names], stop, folder=folder, stdin=None)
+        found = b"".join(output.read()).split(b"\0")
+        return frozenset(map(os.fsdecode, found)), output.whole
+
     def in_stream(self, descriptor: int, needles: Sequence[str], *, stop: Stop) -> list[int]:
         """The same for an open file, from its beginning on. Raises `RipgrepFailed`, `SearchStopped`."""
         found: list[int] = []
         os.lseek(descriptor, 0, os.SEEK_SET)
-        command = [str(self._program), *_OPTIONS, "--no-filename", *_expressions(needles), "--", "-"]
+        command = [str(self._program), *_OPTIONS, *_OFFSETS, "--no-filename", *_expressions(needles), "--", "-"]
         rest = b""
         for data in _Output(command, stop, folder=None, stdin=descriptor).read():
             data = rest + data

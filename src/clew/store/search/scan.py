@@ -84,17 +84,19 @@ class Scan:
     def search(
         self,
         query: SearchQuery,
-        threads: Sequence[Searched],
+        threads: Callable[[], Sequence[Searched]],
         *,
         stop: Stop | None = None,
         progress: ShowProgress | None = None,
     ) -> SearchPage:
-        """A page of threads in which the text was found, those that were written last first. Raises `BadRequest`,
-        `SearchStopped`."""
+        """A page of threads in which the text was found, those that were written last first. `threads` tells which
+        there are; meanwhile the files are looked at. Raises `BadRequest`, `SearchStopped`."""
         after = _read_cursor(query.cursor, _Key)
         with Run(self._home, self._ripgrep, query, stop, progress) as run:
             rows = self._findings.of(run.identity)
-            ordered = sorted(threads, key=lambda one: one.key, reverse=True)
+            if run.in_files and not rows:
+                run.sieve.begin()
+            ordered = sorted(threads(), key=lambda one: one.key, reverse=True)
             began = time.monotonic()
             known = len(rows)
             page = _Paging(run, rows, ordered).page(after, query.limit)
@@ -159,6 +161,7 @@ class _Paging:
     def _looked_at(self, after: _Key | None) -> Generator[Searched]:
         """The threads behind a key, newest first, each when it is known which of its lines may fit."""
         behind = [one for one in self._ordered if after is None or one.key < after]
+        behind = self._worth_a_look(behind)
         size, start = _FIRST_GROUP, 0
         while start < len(behind):
             group = behind[start : start + size]
@@ -168,9 +171,29 @@ class _Paging:
                 for thread in group:
                     self._come_to(thread.files.thread_id)
                     self._run.check()
-                    self._passed(thread)
+                    self._passed((thread,))
                     yield thread
             start, size = start + size, min(size * _GROWTH, _LARGEST_GROUP)
+
+    def _worth_a_look(self, threads: Sequence[Searched]) -> Sequence[Searched]:
+        """Without those of which the first look at the whole home tells that there is nothing in them: nearly all,
+        so that nothing more is done for them."""
+        is_empty = self._run.sieve.told_empty()
+        if is_empty is None:
+            return threads
+        titles = "title" in self._run.roles
+        left: list[Searched] = []
+        done: list[Searched] = []
+        for thread in threads:
+            files = thread.files
+            if (titles and thread.name is not None) or len(files.segments) > 1 or not is_empty(files.current):
+                left.append(thread)
+                continue
+            self._rows[files.thread_id] = thread.version, None
+            self._sure.add(files.thread_id)
+            done.append(thread)
+        self._passed(done)
+        return left
 
     def _come_to(self, thread_id: str) -> None:
         """Go on with the group until a thread in it is known."""
@@ -234,9 +257,9 @@ class _Paging:
         self._rows[thread_id] = self._by_id[thread_id].version, finding
         self._sure.add(thread_id)
 
-    def _passed(self, thread: Searched) -> None:
-        self._files += 1
-        self._bytes += thread.files.current.size
+    def _passed(self, threads: Sequence[Searched]) -> None:
+        self._files += len(threads)
+        self._bytes += sum(thread.files.current.size for thread in threads)
         if self._run.progress is not None:
             self._run.progress(SearchProgress(self._files, len(self._ordered), self._bytes, self._all_bytes))
 
