@@ -18,6 +18,7 @@ from clew.ids import IdSource, SystemIds
 from clew.rollout import FailPoints, FileSystem, RealFileSystem
 from clew.store import LocalStore
 from clew.store.changes import Change, HomeChanges
+from clew.store.local import IndexUse
 from clew.store.relocations import Relocations
 from clew.store.search import find_ripgrep
 from clew.threads import Threads
@@ -38,12 +39,17 @@ async def open_threads(
     clock: Clock | None = None,
     ids: IdSource | None = None,
     fail: FailPoints | None = None,
+    notify: Callable[[str], None] | None = None,
+    leave_index: Callable[[], None] | None = None,
 ) -> AsyncGenerator[Threads]:
     """The threads of the configured homes, with clew's own agent behind them; closes everything on exit.
 
     `env` is what commands inherit and where API keys are looked up. `program` names this process to others that find
     a thread held (`clew mcp`, `clew exec`). `reload` reads the configuration anew, for processes that outlive a change
-    of it. The rest stands in for the real parts in tests.
+    of it. `notify` is told what a person should know of the index of threads. It is brought up to date by a thread of
+    this process, unless `leave_index` is given: short-lived processes are called back on exit when something is left to
+    do.
+    The rest stands in for the real parts in tests.
     """
     clock = clock or SystemClock()
     ids = ids or SystemIds(clock)
@@ -58,6 +64,8 @@ async def open_threads(
         owner=owner,
         fail=fail or FailPoints(),
         ripgrep=find_ripgrep(env),
+        index=_index_use(config, fs, leave_index),
+        notify=notify,
     )
     folders = Relocations(
         fs or RealFileSystem(),
@@ -89,7 +97,16 @@ async def open_threads(
             yield threads
     finally:
         await models.close()
+        left = leave_index is not None and config.server.index_background and store.index_waits()
         store.close()
+        if leave_index is not None and left:
+            leave_index()
+
+
+def _index_use(config: Config, fs: FileSystem | None, leave_index: Callable[[], None] | None) -> IndexUse:
+    if not isinstance(fs or RealFileSystem(), RealFileSystem):
+        return "off"  # what lies on another disk is another home, whatever its path
+    return "use" if leave_index is not None or not config.server.index_background else "keep"
 
 
 def watch_threads(

@@ -53,6 +53,40 @@ def test_a_list_asks_for_what_the_options_say(use: Use, homes: Path) -> None:
     ]
 
 
+def test_a_list_has_every_filter_and_order(use: Use) -> None:
+    home = use(FakeThreads(_A))
+    narrow = ["--provider", "p", "-m", "gpt-5", "--branch", "main", "--repository", "r", "--pinned", "--tag", "a"]
+    times = ["--since", "2026-07-01T00:00:00Z", "--until", "2026-07-02T00:00:00Z"]
+    assert main(["list", *narrow, *times, "--tag", "b", "--title", "pars", "--sort", "recency"]) == 0
+    assert main(["list", "--sort", "name", "--parent", _A.id]) == 0
+    assert main(["list", "--sort", "size", "--reverse", "--ancestor", _A.id]) == 0
+    assert home.queries == [
+        ListQuery(
+            providers=("p",),
+            models=("gpt-5",),
+            branch="main",
+            repository="r",
+            pinned=True,
+            tags=("a", "b"),
+            since="2026-07-01T00:00:00.000Z",
+            until="2026-07-02T00:00:00.000Z",
+            text="pars",
+            sort="recency",
+            limit=25,
+        ),
+        ListQuery(parent=_A.id, sort="name", ascending=True, limit=25),
+        ListQuery(ancestor=_A.id, sort="size", ascending=True, limit=25),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words", [["--all", "--archived"], ["--parent", "a", "--ancestor", "b"], ["--cwd", ".", "--here"]]
+)
+def test_filters_that_exclude_each_other_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", *words]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+
+
 def test_a_long_list_is_read_in_pages(use: Use, capsys: pytest.CaptureFixture[str]) -> None:
     home = use(FakeThreads(*(summary(f"thread-{number:03}") for number in range(450))))
     assert main(["list", "--json", "--limit", "0"]) == 0

@@ -73,6 +73,7 @@ Keeping threads:
   inspect          Print all that is known about recorded threads, as JSON.
   check            Look for damage in recorded threads; changes nothing.
   repair           Repair what a check found, with a backup; undo it.
+  index            Bring the index of threads up to date.
 
 Setup:
   demo             Watch a thread survive a kill: offline, in seconds.
@@ -179,19 +180,35 @@ Usage: clew list [OPTIONS]
 List threads, newest first.
 
 ╭─ Options ────────────────────────────────────────────────────────────────────╮
-│ --all            Archived threads, too.                                      │
-│ --archived       Archived threads only.                                      │
-│ --cwd PATH       Only threads of this folder and the folders below it.       │
-│ --here           Only threads of the current folder and the folders below    │
-│                  it.                                                         │
-│ --search STR     Only threads in which this was said, or that are called so. │
-│ --since STR      Only threads that changed since then: 30min, 12h, 7d, 2w,   │
-│                  or a date.                                                  │
-│ --source STR...  Only threads started by this: mcp, exec, cli, … (repeat     │
-│                  it).                                                        │
-│ --limit INT      How many at most (25); 0 for all of them.                   │
-│ --cursor STR     Where the page before ended.                                │
-│ --json           As JSON.                                                    │
+│ --all              Archived threads, too.                                    │
+│ --archived         Archived threads only.                                    │
+│ --cwd PATH         Only threads of this folder and the folders below it.     │
+│ --here             Only threads of the current folder and the folders below  │
+│                    it.                                                       │
+│ --title STR        Only threads whose name, or beginning where they have     │
+│                    none, holds this.                                         │
+│ --since STR        Only threads that changed since then: 30min, 12h, 7d, 2w, │
+│                    or a date.                                                │
+│ --until STR        Only threads that did not change after that.              │
+│ --source STR...    Only threads started by this: mcp, exec, cli, … (repeat   │
+│                    it).                                                      │
+│ --provider STR...  Only threads of this model provider (repeat it).          │
+│ --branch STR       Only threads that began on this git branch.               │
+│ --repository STR   Only threads that began in a checkout of this git         │
+│                    repository (its URL).                                     │
+│ --parent STR       Only threads that this one spawned.                       │
+│ --ancestor STR     Only threads that this one spawned, at any depth.         │
+│ --pinned           Only pinned threads.                                      │
+│ --tag STR...       Only threads with this tag (repeat it: with all of them). │
+│ --search STR       Only threads in which this was said, or that are called   │
+│                    so.                                                       │
+│ --sort CHOICE      By last change (updated), last turn (recency), beginning  │
+│                    (created), name, or size; newest and largest first.       │
+│                    [choices: updated, recency, created, name, size]          │
+│ --reverse          The other way round.                                      │
+│ --limit INT        How many at most (25); 0 for all of them.                 │
+│ --cursor STR       Where the page before ended.                              │
+│ --json             As JSON.                                                  │
 ╰──────────────────────────────────────────────────────────────────────────────╯
 
 Examples:
@@ -199,6 +216,10 @@ Examples:
       threads that worked in this folder or below it
   clew list --search parser --since 7d
       what was said about the parser this week
+  clew list --sort size --all
+      the largest first
+  clew list --ancestor parser
+      what the thread parser had others do
   clew list --json --limit 0
       all of them, for programs
   clew list | cut -f1

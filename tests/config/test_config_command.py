@@ -41,6 +41,7 @@ def test_one_key_and_those_below_it(homes: Homes) -> None:
         "clew.codex_events",
         "clew.on_eof",
         "clew.finish_seconds",
+        "clew.index_background",
     ]
     assert config_report(config, "mod")["values"] == []
 

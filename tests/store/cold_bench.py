@@ -9,7 +9,7 @@ from typing import Any
 
 from clew.errors import Owner
 from clew.rollout import FailPoints, Home, Record, WriterLock, read_thread
-from clew.rollout.filesystem import Entry, File, FileStat
+from clew.rollout.filesystem import Entry, File, FileStat, Glance
 from clew.store.cold import ColdWorker
 from clew.testing import MemoryFileSystem, ThreadBuilder
 
@@ -126,6 +126,9 @@ class Program:
 
     def scan(self, folder: Path, *, stats: bool = True) -> Sequence[Entry]:
         return self._alive().scan(folder, stats=stats)
+
+    def glance(self, paths: Sequence[str]) -> list[Glance | None]:
+        return self._alive().glance(paths)
 
     def names(self, folder: Path) -> tuple[list[str], list[str]]:
         return self._alive().names(folder)

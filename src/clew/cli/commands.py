@@ -40,6 +40,8 @@ COMMANDS = (
         (
             ("clew list --here", "threads that worked in this folder or below it"),
             ("clew list --search parser --since 7d", "what was said about the parser this week"),
+            ("clew list --sort size --all", "the largest first"),
+            ("clew list --ancestor parser", "what the thread parser had others do"),
             ("clew list --json --limit 0", "all of them, for programs"),
             ("clew list | cut -f1", "ids only: in a pipe, columns are separated by tabs"),
         ),
@@ -431,6 +433,20 @@ usage.""",
             ("clew repair undo 20260701T120000.123Z", "put the originals back"),
         ),
         usage="clew repair NAME [THREAD...] [OPTIONS] | undo STAMP | --list",
+    ),
+    Command(
+        "index",
+        "clew.cli.indexing:index",
+        _KEEP,
+        "Bring the index of threads up to date.",
+        (
+            ("clew index", "now, and not only beside other work"),
+            ("clew index --status --json", "how it stands, for programs"),
+            ("clew index --rebuild", "make it anew"),
+        ),
+        more="""\
+Lists and searches are quick through the index and complete without it: it is
+made from the threads' files and may be deleted at any time.""",
     ),
     Command(
         "mcp",

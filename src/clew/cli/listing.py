@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from clew.cli import terminal
-from clew.cli.options import UsageError
+from clew.cli.options import Globals, UsageError
 from clew.cli.registry import Options
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from clew.store.contracts import ListQuery, SearchHit, ThreadSummary
     from clew.threads import Threads
 
-__all__ = ["Found", "find", "list_threads", "since_stamp"]
+__all__ = ["Found", "SortKey", "Wanted", "find", "list_threads", "since_stamp"]
+
+SortKey = Literal["updated", "recency", "created", "name", "size"]
 
 _Switch = Parameter(negative="")
 _SPAN = re.compile(r"(\d+)\s*(min|[smhdw])")
@@ -46,21 +49,10 @@ class Found:
         self.hits = {hit.thread.id: hit for hit in hits}
 
 
-async def list_threads(
-    *,
-    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    archived: Annotated[bool, _Switch] = False,
-    cwd: Path | None = None,
-    here: Annotated[bool, _Switch] = False,
-    search: str | None = None,
-    since: str | None = None,
-    source: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    limit: int = 25,
-    cursor: str | None = None,
-    json: Annotated[bool, _Switch] = False,
-    options: Options,
-) -> int:
-    """List threads.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which threads.
 
     Parameters
     ----------
@@ -72,12 +64,100 @@ async def list_threads(
         Only threads of this folder and the folders below it.
     here
         Only threads of the current folder and the folders below it.
-    search
-        Only threads in which this was said, or that are called so.
+    title
+        Only threads whose name, or beginning where they have none, holds this.
     since
         Only threads that changed since then: 30min, 12h, 7d, 2w, or a date.
+    until
+        Only threads that did not change after that.
     source
         Only threads started by this: mcp, exec, cli, … (repeat it).
+    provider
+        Only threads of this model provider (repeat it).
+    branch
+        Only threads that began on this git branch.
+    repository
+        Only threads that began in a checkout of this git repository (its URL).
+    parent
+        Only threads that this one spawned.
+    ancestor
+        Only threads that this one spawned, at any depth.
+    pinned
+        Only pinned threads.
+    tag
+        Only threads with this tag (repeat it: with all of them).
+    """
+
+    all_: Annotated[bool, Parameter(name="--all", negative="")] = False
+    archived: Annotated[bool, _Switch] = False
+    cwd: Path | None = None
+    here: Annotated[bool, _Switch] = False
+    title: str | None = None
+    since: str | None = None
+    until: str | None = None
+    source: Annotated[tuple[str, ...], _Switch] = ()
+    provider: Annotated[tuple[str, ...], _Switch] = ()
+    branch: str | None = None
+    repository: str | None = None
+    parent: str | None = None
+    ancestor: str | None = None
+    pinned: Annotated[bool, _Switch] = False
+    tag: Annotated[tuple[str, ...], _Switch] = ()
+
+    def query(self, options: Globals) -> ListQuery:
+        """What to ask for, `parent` and `ancestor` as they were given. `--model` is the filter here. Raises
+        `UsageError`."""
+        for one, other in (("all_", "archived"), ("cwd", "here"), ("parent", "ancestor")):
+            if getattr(self, one) and getattr(self, other):
+                raise UsageError(
+                    f"--{one.rstrip('_')} and --{other} exclude each other",
+                    "--all shows archived threads, too." if one == "all_" else "",
+                )
+        from clew.store.contracts import ListQuery
+
+        folder = (
+            options.folder() if self.here else None if self.cwd is None else options.folder() / self.cwd.expanduser()
+        )
+        now = datetime.now(UTC)
+        return ListQuery(
+            archived=None if self.all_ else self.archived,
+            cwd=None if folder is None else str(folder),
+            text=self.title,
+            since=None if self.since is None else since_stamp(self.since, now),
+            until=None if self.until is None else since_stamp(self.until, now, option="--until"),
+            sources=self.source,
+            providers=self.provider,
+            models=() if options.model is None else (options.model,),
+            branch=self.branch,
+            repository=self.repository,
+            parent=self.parent,
+            ancestor=self.ancestor,
+            pinned=True if self.pinned else None,
+            tags=self.tag,
+        )
+
+
+async def list_threads(
+    *,
+    wanted: Wanted | None = None,
+    search: str | None = None,
+    sort: SortKey = "updated",
+    reverse: Annotated[bool, _Switch] = False,
+    limit: int = 25,
+    cursor: str | None = None,
+    json: Annotated[bool, _Switch] = False,
+    options: Options,
+) -> int:
+    """List threads.
+
+    Parameters
+    ----------
+    search
+        Only threads in which this was said, or that are called so.
+    sort
+        By last change (updated), last turn (recency), beginning (created), name, or size; newest and largest first.
+    reverse
+        The other way round.
     limit
         How many at most (25); 0 for all of them.
     cursor
@@ -85,29 +165,40 @@ async def list_threads(
     json
         As JSON.
     """
-    if all_ and archived:
-        raise UsageError("--all and --archived exclude each other", "--all shows archived threads, too.")
-    if cwd is not None and here:
-        raise UsageError("--cwd and --here exclude each other")
     if limit < 0:
         raise UsageError("--limit: a number from 0 up is needed")
-    from clew.cli.opening import load_config, open_home
-    from clew.store.contracts import ListQuery
+    if search is not None and (sort != "updated" or reverse):
+        raise UsageError("--search has an order of its own: leave out --sort and --reverse")
+    import msgspec
 
-    folder = options.folder() if here else None if cwd is None else options.folder() / cwd.expanduser()
-    query = ListQuery(
-        archived=None if all_ else archived,
-        cwd=None if folder is None else str(folder),
-        since=None if since is None else since_stamp(since, datetime.now(UTC)),
-        sources=source,
+    from clew.cli.opening import load_config, open_home
+
+    # Names begin with A; everything else with the newest or the largest.
+    query = msgspec.structs.replace(
+        (wanted or Wanted()).query(options),
+        sort=sort,
+        ascending=reverse is not (sort == "name"),
         limit=limit or _EVERYTHING,
         cursor=cursor,
     )
-    config = load_config(options)
+    config = load_config(replace(options, model=None))
     async with open_home(config, "clew list") as threads:
+        query = await _with_ids(threads, query)
         found = await find(threads, query, search)
     _show(found, json=json, query=query, holders=_holders(config) if json else {})
     return 0
+
+
+async def _with_ids(threads: Threads, query: ListQuery) -> ListQuery:
+    """Parent and ancestor by whatever names them."""
+    import msgspec
+
+    parent, ancestor = query.parent, query.ancestor
+    if parent is not None:
+        parent = (await threads.summary(parent)).id
+    if ancestor is not None:
+        ancestor = (await threads.summary(ancestor)).id
+    return msgspec.structs.replace(query, parent=parent, ancestor=ancestor)
 
 
 def _holders(config: Config) -> dict[str, Owner]:
@@ -141,7 +232,7 @@ async def find(threads: Threads, query: ListQuery, search: str | None = None) ->
     return Found([hit.thread for hit in found.hits], found.next_cursor, found.hits)
 
 
-def since_stamp(text: str, now: datetime) -> str:
+def since_stamp(text: str, now: datetime, *, option: str = "--since") -> str:
     """The moment that `7d` or `2026-07-01` means, as RFC 3339 UTC. Raises `UsageError`."""
     if span := _SPAN.fullmatch(text.strip()):
         moment = now - timedelta(seconds=int(span[1]) * _SECONDS[span[2]])
@@ -149,7 +240,7 @@ def since_stamp(text: str, now: datetime) -> str:
         try:
             moment = datetime.fromisoformat(text.strip()).astimezone()
         except ValueError:
-            raise UsageError(f"--since: {text!r} is no time", "For example: 30min, 12h, 7d, 2w, 2026-07-01.") from None
+            raise UsageError(f"{option}: {text!r} is no time", "For example: 30min, 12h, 7d, 2w, 2026-07-01.") from None
     moment = moment.astimezone(UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
@@ -170,7 +261,7 @@ def _show(found: Found, *, json: bool, query: ListQuery, holders: Mapping[str, O
     elif not found.threads:
         sys.stdout.write(_nothing(query))
     else:
-        _table(found)
+        _table(found, query.sort)
 
 
 def _plain(thread: ThreadSummary, found: Found) -> str:
@@ -188,18 +279,22 @@ def _plain(thread: ThreadSummary, found: Found) -> str:
 
 
 def _nothing(query: ListQuery) -> str:
-    narrowed = query.cwd or query.since or query.sources or query.archived
+    import msgspec
+
+    from clew.store.contracts import ListQuery
+
+    narrowed = msgspec.structs.replace(query, sort="updated", ascending=False, limit=25, cursor=None) != ListQuery()
     return "No thread fits.\n" if narrowed else 'There is no thread yet. Start one: clew exec "…", or: clew demo\n'
 
 
-def _table(found: Found) -> None:
+def _table(found: Found, sort: SortKey) -> None:
     from rich.text import Text
 
     out = terminal.console()
     threads = found.threads
     columns = [
         ("id", [Text(_short(thread.id, threads), "cyan") for thread in threads], None),
-        ("when", [Text(terminal.ago(thread.updated_at)) for thread in threads], None),
+        ("when", [Text(terminal.ago(_when(thread, sort))) for thread in threads], None),
         ("thread", [_words(thread, found.hits.get(thread.id)) for thread in threads], 0),
         *(
             (title, [Text(value(thread)) for thread in threads], most)
@@ -221,6 +316,13 @@ def _table(found: Found) -> None:
         out.print(f"\nMore: the same command with --cursor {found.next_cursor} (or a larger --limit)", style="dim")
 
 
+def _when(thread: ThreadSummary, sort: SortKey) -> str:
+    """The time that the list is about."""
+    if sort == "created":
+        return thread.created_at
+    return thread.recency_at or thread.updated_at if sort == "recency" else thread.updated_at
+
+
 def _short(thread_id: str, threads: Sequence[ThreadSummary]) -> str:
     """The shortest beginning of an id, 8 characters or more, that means no other thread of the page.
 
@@ -239,11 +341,17 @@ def _words(thread: ThreadSummary, hit: SearchHit | None) -> Text:
     out = Text()
     if thread.archived:
         out.append("(archived) ", style="dim")
+    if thread.pinned:
+        out.append("* ", style="yellow")
     if thread.name:
         out.append(terminal.one_line(thread.name), style="bold")
     line = terminal.one_line(thread.error or (hit.snippet if hit else thread.preview), 200)
+    if thread.tags:
+        out.append(
+            ("  " if thread.name else "") + " ".join(f"#{terminal.one_line(tag)}" for tag in thread.tags), "green"
+        )
     if line:
-        out.append(f"  {line}" if thread.name else line, style="red" if thread.error else "")
+        out.append(f"  {line}" if out and (thread.name or thread.tags) else line, style="red" if thread.error else "")
     return out
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +32,8 @@ __all__ = [
     "trusted",
 ]
 
+_LONG_LIVED = frozenset({"clew chat", "clew exec", "clew mcp", "clew resume"})
+"""Programs that bring the index up to date themselves."""
 _ROOTS = "sandbox_workspace_write.writable_roots"
 _INSTRUCTIONS = ("AGENTS.md", "AGENTS.override.md")
 
@@ -133,9 +137,33 @@ async def open_home(
     """The threads of the configured home. `program` is what others see as owner while a turn runs; `reload` reads the
     configuration anew."""
     from clew.app import open_threads
+    from clew.cli import terminal
 
-    async with open_threads(config, os.environ, program=program, reload=reload) as threads:
+    async with open_threads(
+        config,
+        os.environ,
+        program=program,
+        reload=reload,
+        notify=terminal.warn,
+        leave_index=None if program in _LONG_LIVED else partial(_leave_index, config),
+    ) as threads:
         yield threads
+
+
+def _leave_index(config: Config) -> None:
+    """Let a process of its own do what is left to do for the index; nobody waits for it, and it is heard by nobody."""
+    command = [sys.executable, "-m", "clew", "index", "--background"]
+    homes = ["--codex-home", str(config.codex_home), "--clew-home", str(config.clew_home)]
+    with suppress(OSError):
+        child = subprocess.Popen(
+            [*command, *homes],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+        child.returncode = 0  # it outlives this process, which has nothing to hear from it
 
 
 @contextmanager

@@ -45,6 +45,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     `codex_events`: whether MCP clients get `codex/event` notifications.
     `on_eof`: what becomes of running turns when an MCP client closes the connection: `finish` them, `finish_seconds`
     long at most, or `interrupt` them.
+    `index_background`: whether the index of threads is brought up to date beside other work.
     """
 
     busy_wait_seconds: float = 2.0
@@ -53,6 +54,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     codex_events: bool = False
     on_eof: Literal["finish", "interrupt"] = "finish"
     finish_seconds: float = 600.0
+    index_background: bool = True
 
 
 def _or(value: Any, default: Any) -> Any:
@@ -149,5 +151,6 @@ def read_server(reader: Reader) -> tuple[ServerOptions, list[str]]:
         codex_events=_or(reader.flag("clew", "codex_events"), default.codex_events),
         on_eof="interrupt" if reader.choice("clew", "on_eof", allowed=_ENDS) == "interrupt" else "finish",
         finish_seconds=_or(reader.seconds("clew", "finish_seconds"), default.finish_seconds),
+        index_background=_or(reader.flag("clew", "index_background"), default.index_background),
     )
     return options, unknown

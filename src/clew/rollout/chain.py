@@ -23,6 +23,7 @@ __all__ = [
     "Lineage",
     "Link",
     "check_readable",
+    "head_of",
     "is_inherited",
     "lineage",
     "link_lines",
@@ -96,7 +97,7 @@ def read_head(home: Home, file: RolloutFile) -> Record | None:
     none. Raises `OSError` when the file cannot be opened.
     """
     with contextlib.closing(open_source(home.fs, file)) as source:
-        return _head(source, file)
+        return head_of(source, file)
 
 
 def lineage(home: Home, file: RolloutFile) -> Lineage:
@@ -251,7 +252,7 @@ def _missing(source: ByteSource, link: Link) -> Iterator[Skipped]:
 def check_readable(home: Home, file: RolloutFile) -> None:
     """Raises what `read_thread` raises when it is called."""
     with contextlib.closing(open_source(home.fs, file)) as source:
-        head = _head(source, file)
+        head = head_of(source, file)
         if head is None:
             if not any(isinstance(line, Record) for line in scan_forward(source)):
                 why = source.damage or ("nothing in it can be read" if source.size() else "the file is empty")
@@ -262,7 +263,8 @@ def check_readable(home: Home, file: RolloutFile) -> None:
         raise UnsupportedHistory(file.plain_path, mode, thread_id=file.thread_id)
 
 
-def _head(source: ByteSource, file: RolloutFile) -> Record | None:
+def head_of(source: ByteSource, file: RolloutFile) -> Record | None:
+    """`read_head` for a file that is open."""
     first: Record | None = None
     for count, line in enumerate(scan_forward(source, block=HEAD_BLOCK), 1):
         if isinstance(line, Record) and line.type == "session_meta":

@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -25,6 +26,7 @@ from clew.errors import (
     Unsupported,
 )
 from clew.ids import IdSource
+from clew.index.database import Database
 from clew.rollout import (
     FailPoints,
     FileSystem,
@@ -48,9 +50,12 @@ from clew.rollout.durable import KnownDurable
 from clew.rollout.leftovers import UNPACKING, remove_dead
 from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
+from clew.store.background import Background
 from clew.store.branch import Fork, Revert, inherited_turn, plan_fork, plan_restore, plan_revert
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
+from clew.store.indexed import IndexedCatalog
+from clew.store.indexing import Indexing, IndexWorker
 from clew.store.keeper import Keeper
 from clew.store.ledger import HomeLedger
 from clew.store.peer_index import path_in_database
@@ -58,7 +63,10 @@ from clew.store.refusals import refusal
 from clew.store.search import Scan, bundled_ripgrep
 from clew.store.shelf import Shelf
 
-__all__ = ["LocalStore"]
+__all__ = ["IndexUse", "LocalStore"]
+
+IndexUse = Literal["off", "use", "keep"]
+"""What is done with the index: nothing, only used, or used and brought up to date by a thread of this process."""
 
 
 class _LocalLease:
@@ -96,7 +104,7 @@ def _give_back(lock: WriterLock, folder: Path) -> None:
 class LocalStore:
     """Logs, catalog and shelf of one Codex home. `clew_home` holds what the logs have no room for; `owner` is
     this process, as others see it while it moves files; `ripgrep` the program to search with, None for the one that is
-    installed beside this Python."""
+    installed beside this Python. `notify` is told what a person should know of the index, each thing once."""
 
     def __init__(
         self,
@@ -109,6 +117,8 @@ class LocalStore:
         owner: Owner,
         fail: FailPoints | None = None,
         ripgrep: Path | None = None,
+        index: IndexUse = "off",
+        notify: Callable[[str], None] | None = None,
     ) -> None:
         self._fs = fs
         self._home = Home(fs, codex_home)
@@ -120,15 +130,53 @@ class LocalStore:
         self._known = KnownDurable()
         self.shelf = Shelf(fs, clew_home, clock=clock, by=owner.program, fail=self._fail)
         self.scan = Scan(self._home, ripgrep or bundled_ripgrep(), cache=clew_home / "cache", clock=clock)
-        self.catalog = HomeCatalog(
-            self._home, clew_home, owner=owner, clock=clock, fail=self._fail, shelf=self.shelf, scan=self.scan
-        )
-        self.keeper = Keeper(self._home, clew_home, self.catalog, self.shelf, owner=owner, clock=clock, fail=self._fail)
         self.ledger = HomeLedger(self._home, clew_home, clock=clock)
+        self._indexing: Indexing | None = None
+        self._background: Background | None = None
+        self.catalog = self._catalog(owner, index, notify)
+        self.keeper = Keeper(self._home, clew_home, self.catalog, self.shelf, owner=owner, clock=clock, fail=self._fail)
+
+    def _catalog(self, owner: Owner, index: IndexUse, notify: Callable[[str], None] | None) -> HomeCatalog:
+        home, clew_home = self._home, self._clew_home
+        if index == "off":
+            return HomeCatalog(
+                home, clew_home, owner=owner, clock=self._clock, fail=self._fail, shelf=self.shelf, scan=self.scan
+            )
+        indexing = self._indexing = Indexing(home, clew_home, notify=notify)
+        if index == "keep":
+            self._background = Background(lambda: IndexWorker(home, clew_home, notify=notify), indexing.waiting)
+        return IndexedCatalog(
+            home,
+            clew_home,
+            indexing,
+            owner=owner,
+            clock=self._clock,
+            fail=self._fail,
+            shelf=self.shelf,
+            scan=self.scan,
+            wake=self._background.wake if self._background is not None else None,
+        )
 
     def close(self) -> None:
-        """Finish what was handed to the writing thread and end it."""
+        """Finish what was handed to the writing thread and end it; end the work on the index after the batch at
+        hand."""
+        if self._background is not None:
+            self._background.close()
+        if self._indexing is not None:
+            self._indexing.close()
         self._committer.close()
+
+    @property
+    def index_database(self) -> Database:
+        """The index that is used; only where one is."""
+        assert self._indexing is not None, "this store was opened without an index"
+        return self._indexing.database
+
+    def index_waits(self) -> bool:
+        """Whether there is so much to do for the index, and nobody in this process that does it, that a process of its
+        own should."""
+        indexing = self._indexing
+        return self._background is None and indexing is not None and indexing.worth_it() and indexing.waiting()
 
     def lease(
         self, thread_id: str, owner: Owner, *, create: bool = False, wait: float | None = 0.0

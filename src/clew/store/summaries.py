@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from clew.errors import ClewError
-from clew.history.last_turn import LastTurn, not_of_last_turn, read_last_turn
+from clew.history.last_turn import not_of_last_turn, read_last_turn
 from clew.history.summary import summarise_head
-from clew.rollout import Home, Link, Record, RolloutFile, ThreadFiles, read_head, read_thread
-from clew.rollout.chain import link_lines
+from clew.rollout import (
+    ByteSource,
+    Home,
+    Link,
+    MemorySource,
+    Record,
+    RolloutFile,
+    Skipped,
+    ThreadFiles,
+    open_source,
+    parse_head,
+    read_thread,
+    scan_back,
+    scan_forward,
+)
+from clew.rollout.chain import head_of, link_lines
 from clew.store.order import milliseconds_stamp
 from clew.store.queries import Marks, ThreadSummary
 
 __all__ = ["basics", "marked", "summarise_files"]
+
+SMALL = 1 << 18
+"""Bytes of a file that is read whole."""
 
 
 def summarise_files(home: Home, files: ThreadFiles, name: str | None = None) -> ThreadSummary:
     """A thread as its files are now. Never raises: what cannot be read is told by `error`."""
     known = basics(files, name)
     try:
-        told = summarise_head(read_head(home, files.current), _beginning(home, files))
+        with contextlib.closing(_opened(home, files.current)) as source:
+            head = head_of(source, files.current)
+            if head is not None and parse_head(head).history_base is None:
+                told = summarise_head(head, _records(scan_forward(source)), path=str(files.current.plain_path))
+            else:
+                told = summarise_head(head, _records(read_thread(home, files)))
+            last = read_last_turn(scan_back(source, passes=not_of_last_turn))
     except (ClewError, OSError) as error:
         return ThreadSummary(**known, recency_at=known["created_at"], error=str(error))
-    last = _last_turn(home, files.current)
     recency = last.recency
     for earlier in reversed(files.segments[:-1]):
         if recency is not None:
             break
         # Taking a thread back begins a file, but no turn.
-        recency = _last_turn(home, earlier).recency
+        recency = read_last_turn(link_lines(home, Link(earlier), back=True, passes=not_of_last_turn)).recency
     meta = told.meta
     return ThreadSummary(
         **known,
@@ -83,9 +106,17 @@ def _created_at(files: ThreadFiles) -> str:
     return milliseconds_stamp(files.current.mtime_ns // 1_000_000 if seconds is None else seconds * 1000)
 
 
-def _beginning(home: Home, files: ThreadFiles) -> Iterator[Record]:
-    return (record for record in read_thread(home, files) if isinstance(record, Record))
+def _opened(home: Home, file: RolloutFile) -> ByteSource:
+    """The bytes of a file; those of a small one are read in one go."""
+    source = open_source(home.fs, file)
+    if file.compressed or file.size > SMALL:
+        return source
+    with contextlib.closing(source):
+        data = source.read_at(0, SMALL + 1)
+        if len(data) <= SMALL and source.damage is None:
+            return MemorySource(data)
+    return open_source(home.fs, file)
 
 
-def _last_turn(home: Home, file: RolloutFile) -> LastTurn:
-    return read_last_turn(link_lines(home, Link(file), back=True, passes=not_of_last_turn))
+def _records(lines: Iterable[Record | Skipped]) -> Iterator[Record]:
+    return (line for line in lines if isinstance(line, Record))

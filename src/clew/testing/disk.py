@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat
+from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat, Glance
 from clew.testing.page_cache import PAGE, Effect, Folder, Node, put_name
 
 __all__ = ["MemoryFileSystem", "ProgramKilled"]
@@ -269,6 +269,17 @@ class MemoryFileSystem:
             taken = -(-size // BLOCK) * BLOCK
             return FileStat(size, found.mtime_ns, False, FileIdentity(DEVICE, found.number), found.mode, taken)
 
+    def glance(self, paths: Sequence[str]) -> list[Glance | None]:
+        found: list[Glance | None] = []
+        for path in paths:
+            try:
+                status = self.stat(Path(path))
+            except OSError:
+                found.append(None)
+            else:
+                found.append((status.size, status.mtime_ns, status.identity.inode, status.is_dir))
+        return found
+
     def scan(self, folder: Path, *, stats: bool = True) -> Sequence[Entry]:
         with self._disk.lock:
             self._call("scan")
@@ -278,7 +289,7 @@ class MemoryFileSystem:
                     found.append(Entry(name, True))
                 else:
                     entry = Entry(name, False, len(node.cache), node.mtime_ns, node.number)
-                    found.append(entry if stats else Entry(name, False))
+                    found.append(entry if stats else Entry(name, False, inode=node.number))
             return found
 
     def names(self, folder: Path) -> tuple[list[str], list[str]]:

@@ -1,0 +1,313 @@
+"""Threads out of the index: any order, any filter, from any place on, at a cost that follows the page.
+
+A query goes one of two ways. Where one of its filters is met by few threads, those are collected and sorted. Otherwise
+the index of the order is walked from the place on, and what does not fit is passed over; that is soon at an end, since
+no filter left is rare.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
+
+import apsw
+
+from clew.index.database import Sql
+from clew.index.rows import FoundRow, RowQuery, ThreadRow, id_from_key, key_of
+
+__all__ = ["ThreadTable"]
+
+FEW = 4000
+"""Threads that are collected and sorted rather than looked for along the order."""
+GRAMS = 4
+"""Of a text that is looked for, so many groups of three characters are asked for, the least common ones."""
+
+
+class _Narrow(NamedTuple):
+    """A way to the threads that meet one filter: a condition over `threads t`, its values, and how many there are, at
+    most `FEW + 1`."""
+
+    condition: str
+    values: Sequence[Any]
+    met: int
+
+
+class ThreadTable:
+    """The rows of threads behind one connection. Calls belong inside `Database.using`, those that change something into
+    a transaction, and no table is used after one that was taken back."""
+
+    def __init__(self, sql: Sql) -> None:
+        self.sql = sql
+        self._numbers: dict[str, int] = {}
+
+    # -- writing
+
+    def put(self, row: ThreadRow, version: int) -> bool:
+        """Give a stale thread its row, unless it changed again since `version`."""
+        run = self.sql.run
+        thread = key_of(row.thread_id)
+        found = self.sql.one("SELECT id, content FROM threads WHERE thread = ? AND version = ?", (thread, version))
+        if found is None:
+            return False
+        number, old = found
+        if old is not None:
+            run("DELETE FROM contents WHERE id = ?", (old,))
+        run("INSERT INTO contents (data) VALUES (?)", (row.content,))
+        content = self.sql.last_id
+        shared = (row.cwd, row.source, row.provider, row.model, row.branch, row.repository)
+        run(
+            "UPDATE threads SET stale = 0, archived = ?, created = ?, updated = ?, recency = ?, name = ?, size = ?,"
+            " cwd = ?, source = ?, provider = ?, model = ?, branch = ?, repository = ?, parent = ?, named = ?,"
+            " content = ? WHERE id = ?",
+            (
+                row.archived,
+                row.created,
+                row.updated,
+                row.recency,
+                row.name,
+                row.size,
+                *(self._number(text) for text in shared),
+                None if row.parent is None else key_of(row.parent),
+                row.named,
+                content,
+                number,
+            ),
+        )
+        if old is not None:
+            run("DELETE FROM titles WHERE rowid = ?", (number,))
+            run("DELETE FROM bases WHERE thread = ?", (thread,))
+        run("INSERT INTO titles (rowid, title) VALUES (?, ?)", (number, row.title))
+        for base in {*row.bases, *row.named_bases}:
+            run("INSERT INTO bases VALUES (?, ?, ?)", (key_of(base), thread, base in row.named_bases))
+        return True
+
+    def _number(self, text: str | None) -> int | None:
+        if text is None:
+            return None
+        number = self._numbers.get(text) or self.sql.one("SELECT id FROM texts WHERE text = ?", (text,))
+        if number is None:
+            self.sql.run("INSERT INTO texts (text) VALUES (?)", (text,))
+            number = self.sql.last_id
+        self._numbers[text] = number
+        return number
+
+    def make_stale(self, thread_ids: Iterable[str]) -> None:
+        """What is known of these threads does not hold any more."""
+        self.sql.many(
+            "UPDATE threads SET stale = 1, version = version + 1 WHERE thread = ?",
+            [(key_of(thread_id),) for thread_id in thread_ids],
+        )
+
+    # -- reading
+
+    def stale(self, limit: int) -> list[tuple[str, int]]:
+        """Threads whose row must be made anew, newest first, with the version to do it for."""
+        return [
+            (id_from_key(thread), version)
+            for thread, version in self.sql.run(
+                "SELECT thread, version FROM threads INDEXED BY threads_stale WHERE stale ORDER BY thread DESC LIMIT ?",
+                (limit,),
+            )
+        ]
+
+    def count(self) -> tuple[int, int]:
+        """How many threads there are, and how many of them are stale."""
+        return self.sql.one("SELECT (SELECT count(*) FROM threads), (SELECT count(*) FROM threads WHERE stale)")
+
+    def content(self, thread_id: str) -> bytes | None:
+        """None for a thread that is not there, or stale."""
+        return self.sql.one(
+            "SELECT c.data FROM threads t JOIN contents c ON c.id = t.content WHERE t.thread = ? AND NOT t.stale",
+            (key_of(thread_id),),
+        )
+
+    def last_content(self, thread_id: str) -> bytes | None:
+        """The same, stale or not."""
+        return self.sql.one(
+            "SELECT c.data FROM threads t JOIN contents c ON c.id = t.content WHERE t.thread = ?", (key_of(thread_id),)
+        )
+
+    def beginning_with(self, prefix: str, limit: int) -> list[str]:
+        """Ids that begin so, in their order."""
+        digits = prefix.replace("-", "")
+        if len(digits) > 32:
+            return []
+        low = bytes.fromhex(digits.ljust(32, "0"))
+        high = bytes.fromhex(digits.ljust(32, "f"))
+        found = (
+            id_from_key(thread)
+            for (thread,) in self.sql.run(
+                "SELECT thread FROM threads WHERE thread BETWEEN ? AND ? ORDER BY thread LIMIT ?", (low, high, limit)
+            )
+        )
+        return [thread_id for thread_id in found if thread_id.startswith(prefix)]
+
+    def names(self) -> dict[str, str]:
+        """The names of all threads that have one."""
+        return {
+            id_from_key(thread): named
+            for thread, named in self.sql.run(
+                "SELECT thread, named FROM threads INDEXED BY threads_named WHERE named IS NOT NULL"
+            )
+        }
+
+    def descendants(self, ancestor: str) -> list[str]:
+        """The threads that a thread spawned, at any depth, each behind the one that spawned it."""
+        rows = self.sql.run(
+            "WITH RECURSIVE below (thread, depth) AS (VALUES (?1, 0) UNION SELECT t.thread, min(below.depth + 1, 1000)"
+            " FROM below JOIN threads t INDEXED BY threads_parent ON t.parent = below.thread)"
+            " SELECT thread, min(depth) FROM below WHERE thread <> ?1 GROUP BY thread ORDER BY 2, 1",
+            (key_of(ancestor),),
+        )
+        return [id_from_key(thread) for thread, _ in rows]
+
+    def heirs(self, bases: Iterable[str]) -> list[str]:
+        """The threads with a file that names one of these as its base, by the last ids of their names."""
+        found: dict[str, None] = {}
+        for base in bases:
+            for (thread,) in self.sql.run("SELECT thread FROM bases WHERE base = ? AND direct", (key_of(base),)):
+                found[id_from_key(thread)] = None
+        return list(found)
+
+    def select(self, query: RowQuery) -> Iterator[FoundRow]:
+        """The threads that fit, in order, behind `query.after`; read as they are asked for."""
+        filters = self._filters(query)
+        if filters is None or (query.only is not None and not query.only):
+            return
+        narrow = self._narrowest(query, filters)
+        if narrow is not None:
+            yield from self._collected(query, filters, narrow)
+        elif query.archived is not None:
+            yield from self._walked(query, filters, query.archived)
+        else:
+            yield from _merged(
+                self._walked(query, filters, False), self._walked(query, filters, True), ascending=query.ascending
+            )
+
+    # -- the two ways
+
+    def _collected(self, query: RowQuery, filters: _Filters, narrow: _Narrow) -> Iterator[FoundRow]:
+        conditions, values = [narrow.condition, "NOT t.stale"], [*narrow.values]
+        if query.archived is not None:
+            conditions.append("t.archived = ?")
+            values.append(query.archived)
+        self._bound(query, filters, conditions, values)
+        yield from self._run(query, "", conditions, values)
+
+    def _walked(self, query: RowQuery, filters: _Filters, archived: bool) -> Iterator[FoundRow]:
+        conditions: list[str] = ["t.archived = ?", "NOT t.stale"]
+        values: list[Any] = [archived]
+        self._bound(query, filters, conditions, values)
+        yield from self._run(query, f"INDEXED BY threads_by_{query.order}", conditions, values)
+
+    def _bound(self, query: RowQuery, filters: _Filters, conditions: list[str], values: list[Any]) -> None:
+        if query.after is not None:
+            sign = ">" if query.ascending else "<"
+            conditions.append(f"(t.{query.order}, t.thread) {sign} (?, ?)")
+            values += [query.after[0], key_of(query.after[1])]
+        for column, numbers in filters.items():
+            conditions.append(f"t.{column} IN ({_marks(numbers)})")
+            values += numbers
+        if query.since is not None:
+            conditions.append("t.updated >= ?")
+            values.append(query.since)
+        if query.until is not None:
+            conditions.append("t.updated <= ?")
+            values.append(query.until)
+
+    def _run(self, query: RowQuery, index: str, conditions: Sequence[str], values: Sequence[Any]) -> Iterator[FoundRow]:
+        way = "ASC" if query.ascending else "DESC"
+        rows = self.sql.run(
+            f"SELECT t.{query.order}, t.thread, t.id FROM threads t {index} WHERE {' AND '.join(conditions)}"  # noqa: S608
+            f" ORDER BY t.{query.order} {way}, t.thread {way}",
+            values,
+        )
+        for key, thread, number in rows:
+            content = self.sql.one(
+                "SELECT c.data FROM threads t JOIN contents c ON c.id = t.content WHERE t.id = ?", (number,)
+            )
+            yield FoundRow(key, id_from_key(thread), content)
+
+    # -- choosing
+
+    def _filters(self, query: RowQuery) -> _Filters | None:
+        """For each column that is filtered by, the numbers of the texts that fit; None when nothing can fit."""
+        wanted: dict[str, Sequence[str]] = {
+            "source": query.sources,
+            "provider": query.providers,
+            "model": query.models,
+            "branch": () if query.branch is None else (query.branch,),
+            "repository": () if query.repository is None else (query.repository,),
+        }
+        found: dict[str, list[int]] = {}
+        for column, texts in wanted.items():
+            if texts:
+                rows = self.sql.run(f"SELECT id FROM texts WHERE text IN ({_marks(texts)})", texts)  # noqa: S608
+                found[column] = [number for (number,) in rows]
+        if query.cwd is not None:
+            rows = self.sql.run(
+                # One step per folder, not per thread.
+                "WITH RECURSIVE one (number) AS (SELECT min(cwd) FROM threads INDEXED BY threads_of_cwd WHERE NOT stale"
+                " UNION ALL SELECT (SELECT min(cwd) FROM threads INDEXED BY threads_of_cwd WHERE cwd > one.number"
+                " AND NOT stale) FROM one WHERE one.number IS NOT NULL)"
+                " SELECT texts.id, texts.text FROM one JOIN texts ON texts.id = one.number"
+            )
+            found["cwd"] = [number for number, text in rows if query.cwd(text)]
+        return None if any(not numbers for numbers in found.values()) else found
+
+    def _narrowest(self, query: RowQuery, filters: _Filters) -> _Narrow | None:
+        """The filter that the fewest threads meet, if they are few."""
+        ways: list[_Narrow] = []
+        if query.only is not None:
+            keys = tuple(key_of(thread_id) for thread_id in query.only)
+            ways.append(
+                _Narrow("t.thread IN (SELECT value FROM carray(?))", [cast("Any", apsw).carray(keys)], len(keys))
+            )
+        if query.parent is not None:
+            ways.append(self._way("parent = ?", [key_of(query.parent)], "threads_parent", "parent IS NOT NULL"))
+        if query.text and len(query.text) >= 3:
+            ways.append(self._titled(query.text))
+        for column, numbers in filters.items():
+            condition, values = f"{column} IN ({_marks(numbers)})", list(numbers)
+            if query.archived is not None:
+                condition += " AND archived = ?"
+                values.append(query.archived)
+            ways.append(self._way(condition, values, f"threads_of_{column}", "NOT stale"))
+        ways = [way for way in ways if way.met <= FEW]
+        return min(ways, key=lambda way: way.met, default=None)
+
+    def _way(self, condition: str, values: Sequence[Any], index: str, within: str) -> _Narrow:
+        select = f"SELECT id FROM threads INDEXED BY {index} WHERE {condition} AND {within}"  # noqa: S608
+        counted = self.sql.one(f"SELECT count(*) FROM ({select} LIMIT {FEW + 1})", values)  # noqa: S608
+        return _Narrow(f"t.id IN ({select})", values, counted)
+
+    def _titled(self, text: str) -> _Narrow:
+        grams = sorted({text[at : at + 3] for at in range(len(text) - 2)}, key=lambda gram: (_commonness(gram), gram))
+        asked = " AND ".join(f'"{gram.replace(chr(34), chr(34) * 2)}"' for gram in grams[:GRAMS])
+        rows = self.sql.run(f"SELECT rowid FROM titles WHERE titles MATCH ? LIMIT {FEW + 1}", (asked,))  # noqa: S608
+        found = array("q", (number for (number,) in rows))
+        if not found:
+            return _Narrow("0", [], 0)
+        return _Narrow("t.id IN (SELECT value FROM carray(?))", [cast("Any", apsw).carray(found)], len(found))
+
+
+def _commonness(gram: str) -> int:
+    """How likely it is that a text holds these characters; those that are in no common word count nothing."""
+    return sum(_COMMON.get(character, 0) for character in gram)
+
+
+_COMMON = {character: 27 - place for place, character in enumerate(" etaoinsrhldcumfpgwybvkxjqz")}
+
+
+_Filters = dict[str, list[int]]
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _merged(one: Iterator[FoundRow], other: Iterator[FoundRow], *, ascending: bool) -> Iterator[FoundRow]:
+    import heapq
+
+    return heapq.merge(one, other, key=lambda row: (row.key, row.thread_id), reverse=not ascending)  # pyright: ignore[reportArgumentType] - the keys of one order are of one type

@@ -1,0 +1,406 @@
+"""What the disk says against what the index says.
+
+A look before every answer costs a bounded number of stats: folders whose time changed are read anew, and of the files
+those that are likely to have changed are looked at, with some of the others in turn. A sweep looks at everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from clew.index.database import Sql
+from clew.index.rows import key_of
+from clew.rollout import Home, RolloutFile, RolloutName, ThreadFiles
+from clew.rollout.filesystem import Entry, Glance
+from clew.rollout.layout import DEEPEST
+
+__all__ = ["Changes", "Reconciler", "files_of", "forget"]
+
+RACY_NS = 20_000_000
+"""A time younger than this when it was read may stay the same while more is written."""
+COARSE_NS = 2_000_000_000
+"""The same on disks that count whole seconds."""
+WHOLE = 300
+"""Files of a home that is looked at whole every time."""
+HOT, TURN = 96, 32
+"""Files of a larger one that are looked at: the newest, and others in turn."""
+BATCH = 4096
+"""Files of one transaction of a sweep."""
+
+_Row = tuple[int, str, int, int, int, int]
+
+
+_SELECT = "SELECT e.id, f.path || '/' || e.name, e.size, e.mtime_ns, e.inode, e.sure FROM"
+_JOIN = "e JOIN folders f ON f.id = e.folder"
+_OF_THREAD = f"{_SELECT} entries {_JOIN} WHERE e.thread = ?"
+_WHOLE = f"{_SELECT} (SELECT * FROM entries LIMIT {WHOLE + 1}) {_JOIN}"  # noqa: S608
+_LIKELY = " UNION ALL ".join(
+    f"{_SELECT} (SELECT * FROM entries {chosen}) {_JOIN}"  # noqa: S608
+    for chosen in (
+        f"INDEXED BY entries_hot ORDER BY mtime_ns DESC LIMIT {HOT}",
+        f"INDEXED BY entries_unsure WHERE NOT sure LIMIT {HOT}",
+    )
+)
+_IN_TURN = f"{_SELECT} (SELECT * FROM entries WHERE id > ? ORDER BY id LIMIT {TURN}) {_JOIN}"  # noqa: S608
+
+
+class _Folder(NamedTuple):
+    id: int
+    text: str
+    archived: bool
+    mtime_ns: int
+
+
+@dataclass
+class Changes:
+    """What a look found: folders with their entries and time, and entries with their state; None: gone. `new`:
+    how many of them are to be written, at most."""
+
+    folders: dict[str, tuple[Sequence[Entry], int] | None] = field(
+        default_factory=dict[str, "tuple[Sequence[Entry], int] | None"]
+    )
+    entries: dict[int, Glance | None] = field(default_factory=dict[int, "Glance | None"])
+    new: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.folders or self.entries)
+
+
+class Reconciler:
+    """Keeps `folders` and `entries` of an index what the disk is, and tells which threads became stale.
+
+    `now_ns` is the clock that the disk's times come from.
+    """
+
+    def __init__(self, home: Home, now_ns: Callable[[], int]) -> None:
+        self._home = home
+        self._now_ns = now_ns
+        self._folders: dict[str, _Folder] = {}
+        self._seen: tuple[object, ...] = ()
+        self._turn = 0
+        self._likely: list[_Row] | None = None
+        self._all = False
+
+    def look(self, sql: Sql) -> Changes:
+        """What changed, as far as a look before an answer finds it. Reads only."""
+        self._know_folders(sql)
+        changes = Changes()
+        glances = self._home.fs.glance([folder.text for folder in self._folders.values()])
+        for (path, folder), glance in zip(self._folders.items(), glances, strict=True):
+            if glance is None or not glance[3]:
+                changes.folders[path] = None
+            elif (folder.mtime_ns < 0 or glance[1] != folder.mtime_ns) and path not in changes.folders:
+                self._walk(sql, path, changes, path.count("/"))
+        self._leave_replaced(changes)
+        for root in ("sessions", "archived_sessions"):
+            if root not in self._folders:
+                self._walk(sql, root, changes, 0)
+        self._look_at_entries(self._chosen(sql), changes)
+        return changes
+
+    def look_at(self, sql: Sql, thread_ids: Iterable[str]) -> Changes:
+        """What changed of the known files of these threads."""
+        changes = Changes()
+        for thread_id in thread_ids:
+            self._look_at_entries(list(sql.run(_OF_THREAD, (key_of(thread_id),))), changes)
+        return changes
+
+    def apply(self, sql: Sql, changes: Changes) -> None:
+        """Write what a look found; within a transaction."""
+        now = self._now_ns()
+        affected: set[bytes] = set()
+        bases: set[bytes] = set()
+        for entry_id, glance in changes.entries.items():
+            self._apply_entry(sql, entry_id, glance, now, affected, bases)
+        for path, found in changes.folders.items():
+            self._apply_folder(sql, path, found, now, affected, bases)
+        self._mark(sql, affected, bases)
+        self._seen = ()
+
+    def sweep(self, sql: Sql, *, stop: Callable[[], bool]) -> Iterator[Changes]:
+        """Every folder of the home, newest names first, in parts; each is to be applied before the next is asked
+        for."""
+        self._know_folders(sql)
+        known = set(self._folders)
+        changes, count = Changes(), 0
+        for root in ("sessions", "archived_sessions"):
+            for path, found, mtime_ns in self._every_folder(root, 0):
+                if stop():
+                    return
+                known.discard(path)
+                changes.folders[path] = found, mtime_ns
+                count += len(found)
+                if count >= BATCH:
+                    yield changes
+                    changes, count = Changes(), 0
+        for path in known:
+            changes.folders[path] = None
+        yield changes
+
+    # -- looking
+
+    def _know_folders(self, sql: Sql) -> None:
+        seen = (sql, sql.version)
+        if self._seen == seen:
+            return
+        rows = sql.run("SELECT id, path, archived, mtime_ns FROM folders")
+        self._folders = {
+            path: _Folder(number, str(self._home.path / path), bool(archived), mtime)
+            for number, path, archived, mtime in rows
+            if _inside(path)
+        }
+        self._seen = seen
+        self._likely = None
+
+    def _leave_replaced(self, changes: Changes) -> None:
+        """A folder that gave its name to a link or a file is none any more, whatever lies behind the link."""
+        listed = {path: found for path, found in changes.folders.items() if found is not None}
+        for path in self._folders:
+            above, _, name = path.rpartition("/")
+            if (found := listed.get(above)) is not None and not any(
+                entry.is_dir and entry.name == name for entry in found[0]
+            ):
+                changes.folders[path] = None
+
+    def _walk(self, sql: Sql, path: str, changes: Changes, depth: int) -> None:
+        """Read a folder, and those below it that are new."""
+        if path in changes.folders:
+            return
+        known = self._known(sql, path)
+        found = self._read(path, known)
+        if found is None:
+            if path in self._folders:
+                changes.folders[path] = None
+            return
+        changes.folders[path] = found
+        changes.new += sum(known.get(entry.name) is not entry for entry in found[0])
+        if depth < DEEPEST:
+            for entry in found[0]:
+                if entry.is_dir and f"{path}/{entry.name}" not in self._folders:
+                    self._walk(sql, f"{path}/{entry.name}", changes, depth + 1)
+
+    def _known(self, sql: Sql, path: str) -> dict[str, Entry]:
+        """The entries of a folder as they were."""
+        return {
+            name: Entry(name, False, size, mtime_ns, inode)
+            for name, size, mtime_ns, inode in sql.run(
+                "SELECT e.name, e.size, e.mtime_ns, e.inode FROM folders f JOIN entries e ON e.folder = f.id"
+                " WHERE f.path = ?",
+                (path,),
+            )
+        }
+
+    def _read(self, path: str, known: Mapping[str, Entry] | None = None) -> tuple[Sequence[Entry], int] | None:
+        """A folder's entries and its time. Where entries are `known`, only those that are new or another file are
+        measured: the time of a folder tells of names, and says nothing of what was written."""
+        folder = self._home.path / path
+        try:
+            now = self._now_ns()
+            # Its time first: what changes it while it is read makes it differ at the next look.
+            mtime_ns = self._home.fs.stat(folder).mtime_ns
+            entries = self._home.fs.scan(folder, stats=not known)
+        except OSError:
+            return None
+        if known:
+            entries = [self._measured(folder, entry, known.get(entry.name)) for entry in entries]
+        return [entry for entry in entries if entry.inode >= 0], mtime_ns if _settled(mtime_ns, now) else -1
+
+    def _measured(self, folder: Path, entry: Entry, known: Entry | None) -> Entry:
+        if entry.is_dir:
+            return entry
+        if known is not None and known.inode == entry.inode:
+            return known
+        if RolloutName.parse(entry.name) is None:
+            return entry
+        try:
+            status = self._home.fs.stat(folder / entry.name)
+        except OSError:
+            return entry._replace(inode=-1)  # gone again
+        return Entry(entry.name, False, status.size, status.mtime_ns, status.identity.inode)
+
+    def _every_folder(self, path: str, depth: int) -> Iterator[tuple[str, Sequence[Entry], int]]:
+        found = self._read(path)
+        if found is None:
+            return
+        if depth < DEEPEST:
+            for name in sorted((entry.name for entry in found[0] if entry.is_dir), reverse=True):
+                yield from self._every_folder(f"{path}/{name}", depth + 1)
+        yield path, *found
+
+    def _chosen(self, sql: Sql) -> list[_Row]:
+        if self._likely is None:
+            whole: list[_Row] = list(sql.run(_WHOLE))
+            self._all = len(whole) <= WHOLE
+            self._likely = whole if self._all else list(sql.run(_LIKELY))
+        if self._all:
+            return self._likely
+        others = list(sql.run(_IN_TURN, (self._turn,)))
+        self._turn = others[-1][0] if len(others) == TURN else 0
+        chosen: dict[int, _Row] = {row[0]: row for row in (*self._likely, *others)}
+        for thread_id in self._written():
+            for row in sql.run(_OF_THREAD, (key_of(thread_id),)):
+                chosen[row[0]] = row
+        return list(chosen.values())
+
+    def _written(self) -> list[str]:
+        """Threads that somebody writes now."""
+        try:
+            names = self._home.fs.names(self._home.lock_folder)[0]
+        except OSError:
+            return []
+        return [name.removesuffix(".lock") for name in names[:HOT] if name.endswith(".lock")]
+
+    def _look_at_entries(self, rows: Sequence[_Row], changes: Changes) -> None:
+        root = f"{self._home.path}/"
+        glances = self._home.fs.glance([root + row[1] if _inside(row[1]) else "" for row in rows])
+        for (number, _, size, mtime_ns, inode, sure), glance in zip(rows, glances, strict=True):
+            if glance is None or glance[3]:
+                changes.entries[number] = None
+            elif not sure or glance[:3] != (size, mtime_ns, inode):
+                changes.entries[number] = glance
+
+    # -- writing
+
+    def _apply_folder(
+        self,
+        sql: Sql,
+        path: str,
+        found: tuple[Sequence[Entry], int] | None,
+        now: int,
+        affected: set[bytes],
+        bases: set[bytes],
+    ) -> None:
+        number = sql.one("SELECT id FROM folders WHERE path = ?", (path,))
+        if found is None:
+            for name, thread in sql.run("SELECT name, thread FROM entries WHERE folder = ?", (number,)):
+                affected.add(thread)
+                bases.add(_base(name))
+            sql.run("DELETE FROM entries WHERE folder = ?", (number,))
+            sql.run("DELETE FROM folders WHERE id = ?", (number,))
+            return
+        entries, mtime_ns = found
+        archived = path == "archived_sessions" or path.startswith("archived_sessions/")
+        if number is None:
+            sql.run("INSERT INTO folders (path, archived, mtime_ns) VALUES (?, ?, ?)", (path, archived, mtime_ns))
+            number = sql.last_id
+        else:
+            sql.run("UPDATE folders SET mtime_ns = ?, archived = ? WHERE id = ?", (mtime_ns, archived, number))
+        known = {
+            name: (entry_id, size, mtime, inode, thread, sure)
+            for entry_id, name, size, mtime, inode, thread, sure in sql.run(
+                "SELECT id, name, size, mtime_ns, inode, thread, sure FROM entries WHERE folder = ?", (number,)
+            )
+        }
+        new: list[tuple[object, ...]] = []
+        for entry in entries:
+            if entry.is_dir:
+                continue
+            before = known.pop(entry.name, None)
+            sure = _settled(entry.mtime_ns, now)
+            if before is not None:
+                if before[1:4] != (entry.size, entry.mtime_ns, entry.inode) or not before[5]:
+                    _changed(before[1], before[3], entry.size, entry.inode, entry.name, bases)
+                    affected.add(before[4])
+                    sql.run(
+                        "UPDATE entries SET size = ?, mtime_ns = ?, inode = ?, sure = ?, taken = 0 WHERE id = ?",
+                        (entry.size, entry.mtime_ns, entry.inode, sure, before[0]),
+                    )
+            elif (name := RolloutName.parse(entry.name)) is not None:
+                thread = key_of(name.thread_id)
+                affected.add(thread)
+                bases.add(key_of(name.rollout_id))
+                new.append((number, entry.name, thread, entry.size, entry.mtime_ns, entry.inode, sure))
+        sql.many(
+            "INSERT INTO entries (folder, name, thread, size, mtime_ns, inode, sure) VALUES (?, ?, ?, ?, ?, ?, ?)", new
+        )
+        for name, (entry_id, _, _, _, thread, _) in known.items():
+            affected.add(thread)
+            bases.add(_base(name))
+            sql.run("DELETE FROM entries WHERE id = ?", (entry_id,))
+
+    def _apply_entry(
+        self,
+        sql: Sql,
+        number: int,
+        glance: Glance | None,
+        now: int,
+        affected: set[bytes],
+        bases: set[bytes],
+    ) -> None:
+        row = sql.one("SELECT thread, name, size, inode FROM entries WHERE id = ?", (number,))
+        if row is None:
+            return  # another process was here
+        thread, name, size, inode = row
+        affected.add(thread)
+        if glance is None:
+            bases.add(_base(name))
+            sql.run("DELETE FROM entries WHERE id = ?", (number,))
+            return
+        new_size, mtime_ns, new_inode, _ = glance
+        _changed(size, inode, new_size, new_inode, name, bases)
+        sql.run(
+            "UPDATE entries SET size = ?, mtime_ns = ?, inode = ?, sure = ?, taken = 0 WHERE id = ?",
+            (new_size, mtime_ns, new_inode, _settled(mtime_ns, now), number),
+        )
+
+    def _mark(self, sql: Sql, affected: set[bytes], bases: set[bytes]) -> None:
+        for base in bases:
+            affected.update(thread for (thread,) in sql.run("SELECT thread FROM bases WHERE base = ?", (base,)))
+        for thread in affected:
+            if sql.one("SELECT 1 FROM entries WHERE thread = ? LIMIT 1", (thread,)) is None:
+                forget(sql, thread)
+                continue
+            sql.run(
+                "INSERT INTO threads (thread, stale, version) VALUES (?, 1, 1)"
+                " ON CONFLICT (thread) DO UPDATE SET stale = 1, version = version + 1",
+                (thread,),
+            )
+
+
+def forget(sql: Sql, thread: bytes) -> None:
+    """Take a thread out of the index."""
+    for number, content in list(sql.run("SELECT id, content FROM threads WHERE thread = ?", (thread,))):
+        sql.run("DELETE FROM titles WHERE rowid = ?", (number,))
+        sql.run("DELETE FROM contents WHERE id = ?", (content,))
+    sql.run("DELETE FROM threads WHERE thread = ?", (thread,))
+    sql.run("DELETE FROM bases WHERE thread = ?", (thread,))
+    sql.run("DELETE FROM offsets WHERE thread = ?", (thread,))
+
+
+def files_of(sql: Sql, home: Home, thread_id: str) -> ThreadFiles | None:
+    """The files of a thread as the index knows them; None when it knows none."""
+    found: list[RolloutFile] = []
+    for folder, archived, name, size, mtime_ns in sql.run(
+        "SELECT f.path, f.archived, e.name, e.size, e.mtime_ns FROM entries e JOIN folders f ON f.id = e.folder"
+        " WHERE e.thread = ?",
+        (key_of(thread_id),),
+    ):
+        parsed = RolloutName.parse(name)
+        # A row may say anything: the name decides whose file it is.
+        if parsed is not None and parsed.thread_id == thread_id and _inside(folder) and "/" not in name:
+            found.append(RolloutFile(home.path / folder / name, parsed, bool(archived), size, mtime_ns))
+    return home.thread_of(thread_id, found) if found else None
+
+
+def _changed(size: int, inode: int, new_size: int, new_inode: int, name: str, bases: set[bytes]) -> None:
+    # What only grew gives those who inherit from it what it gave before.
+    if new_inode != inode or new_size < size:
+        bases.add(_base(name))
+
+
+def _base(name: str) -> bytes:
+    parsed = RolloutName.parse(name)
+    return key_of(parsed.rollout_id) if parsed is not None else b""
+
+
+def _inside(path: str) -> bool:
+    parts = path.split("/")
+    return parts[0] in ("sessions", "archived_sessions") and ".." not in parts and "." not in parts
+
+
+def _settled(mtime_ns: int, now: int) -> bool:
+    window = COARSE_NS if mtime_ns % 1_000_000_000 == 0 else RACY_NS
+    return not now - window <= mtime_ns <= now + window

@@ -1,0 +1,176 @@
+"""The catalog of a home, answered by the index where it can be, and by the disk where it cannot.
+
+The index never decides what exists. Before it answers, the disk is looked at; what it answers is held against the disk;
+what it does not know is looked for there. While it is not complete, or cannot be used, the plain scan answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from clew.clock import Clock
+from clew.errors import Owner, ThreadNotFound
+from clew.index.catalog import ThreadTable
+from clew.index.database import IndexUnavailable
+from clew.index.rows import FoundRow, RowQuery
+from clew.rollout import FailPoints, Home, canonical_id
+from clew.store.catalog import HomeCatalog, MarksSource
+from clew.store.filters import Filter, below
+from clew.store.indexing import Indexing
+from clew.store.order import Order
+from clew.store.queries import ListQuery, Page, ThreadSummary
+from clew.store.search import Scan
+from clew.store.summaries import marked
+from clew.store.thread_rows import glimpse_of, summary_of, whole
+
+__all__ = ["IndexedCatalog"]
+
+ROUNDS = 4
+"""How often an answer is made anew because the disk changed under it, before the disk itself is asked."""
+SOME = 50
+
+
+class IndexedCatalog(HomeCatalog):
+    """`HomeCatalog` with an index. `wake` is called after answers that may leave something to do in the background."""
+
+    def __init__(
+        self,
+        home: Home,
+        clew_home: Path,
+        indexing: Indexing,
+        *,
+        owner: Owner,
+        clock: Clock,
+        fail: FailPoints,
+        shelf: MarksSource | None = None,
+        scan: Scan | None = None,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(home, clew_home, owner=owner, clock=clock, fail=fail, shelf=shelf, scan=scan)
+        self._indexing = indexing
+        self._wake = wake or _nothing
+
+    # -- one of them
+
+    def get(self, thread_id: str) -> ThreadSummary:
+        wanted = canonical_id(thread_id)
+        if wanted is None:
+            raise ThreadNotFound(thread_id)
+        with suppress(IndexUnavailable):
+            for _ in range(ROUNDS):
+                with self._indexing.answering() as table:
+                    if table is None or (content := table.content(wanted)) is None:
+                        break
+                    found = summary_of(content)
+                    if self._indexing.recheck(table, {wanted: found}) and found is not None:
+                        return marked(found, self._marks().get(wanted))
+        return super().get(thread_id)
+
+    def _beginning_with(self, prefix: str) -> list[str]:
+        if len(prefix.replace("-", "")) < 8 or not set(prefix) <= set("0123456789abcdef-"):
+            return super()._beginning_with(prefix)
+        with suppress(IndexUnavailable), self._indexing.answering() as table:
+            if table is not None:
+                found = table.beginning_with(prefix, SOME)
+                told = {thread_id: summary_of(table.content(thread_id)) for thread_id in found}
+                if found and self._indexing.recheck(table, told):
+                    return found
+        return super()._beginning_with(prefix)
+
+    # -- many of them
+
+    def list(self, query: ListQuery) -> Page:
+        wanted, order = Filter(query), Order(query)
+        try:
+            for _ in range(ROUNDS):
+                with self._indexing.answering() as table:
+                    if table is None:
+                        break
+                    page, unread = self._page(table, wanted, order)
+                    told = {thread.id: thread for thread in page.threads}
+                    if self._indexing.recheck(table, {**dict.fromkeys(unread), **told}):
+                        return page
+        except IndexUnavailable:
+            pass
+        finally:
+            self._wake()
+        return super().list(query)
+
+    def _page(self, table: ThreadTable, wanted: Filter, order: Order) -> tuple[Page, Sequence[str]]:
+        query = wanted.query
+        descendants = frozenset[str]()
+        if wanted.ancestor is not None:
+            descendants = frozenset(table.descendants(wanted.ancestor))
+        found: list[ThreadSummary] = []
+        places: list[FoundRow] = []
+        unread: list[str] = []
+        marks = self._marks()
+        for row in table.select(self._row_query(wanted, order, descendants)):
+            summary = glimpse_of(row.content)
+            if summary is None or summary.id != row.thread_id:
+                unread.append(row.thread_id)
+                continue
+            if (put := marks.get(row.thread_id)) is not None:
+                summary = marked(summary, put)
+            if wanted.fits(summary, descendants):
+                found.append(whole(summary))
+                places.append(row)
+                if len(found) > query.limit:
+                    break
+        more = len(found) > query.limit
+        shown = found[: query.limit]
+        last = places[len(shown) - 1] if more else None
+        cursor = None if last is None else order.cursor((last.key, last.thread_id))
+        return Page(threads=tuple(shown), next_cursor=cursor), unread
+
+    def _row_query(self, wanted: Filter, order: Order, descendants: Collection[str]) -> RowQuery:
+        query = wanted.query
+        only: Collection[str] | None = descendants if wanted.ancestor is not None else None
+        if query.pinned or query.tags:
+            tags = frozenset(query.tags)
+            only = {
+                thread_id
+                for thread_id, marks in self._marks().items()
+                if (marks.pinned or not query.pinned) and tags <= marks.tags and (only is None or thread_id in only)
+            }
+        folders = () if wanted.cwd is None else (wanted.cwd, *wanted.cwd_also)
+        return RowQuery(
+            order=order.sort,
+            ascending=order.ascending,
+            after=order.after,
+            archived=query.archived,
+            cwd=(lambda cwd: any(below(cwd, folder) for folder in folders)) if folders else None,
+            sources=query.sources,
+            providers=query.providers,
+            models=query.models,
+            branch=query.branch,
+            repository=query.repository,
+            parent=wanted.parent,
+            only=only,
+            since=None if wanted.since is None else _nanoseconds(wanted.since),
+            until=None if wanted.until is None else _nanoseconds(wanted.until + 1) - 1,
+            text=wanted.text,
+        )
+
+    def descendants(self, thread_id: str) -> Sequence[str]:
+        wanted = canonical_id(thread_id)
+        with suppress(IndexUnavailable), self._indexing.answering() as table:
+            if table is not None and wanted is not None:
+                return tuple(table.descendants(wanted))
+        return super().descendants(thread_id)
+
+    def heirs(self, rollout_ids: Collection[str]) -> Sequence[str]:
+        with suppress(IndexUnavailable), self._indexing.answering() as table:
+            if table is not None:
+                return tuple(table.heirs(one for text in rollout_ids if (one := canonical_id(text)) is not None))
+        return super().heirs(rollout_ids)
+
+
+def _nanoseconds(milliseconds: int) -> int:
+    return min(max(milliseconds * 1_000_000, -(1 << 63)), (1 << 63) - 1)
+
+
+def _nothing() -> None:
+    """Woken where nobody sleeps."""

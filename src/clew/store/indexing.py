@@ -1,0 +1,464 @@
+"""Bringing the index up to what the disk is: a little before an answer, all of it in the background.
+
+The disk is looked at, rows of changed threads are made anew, and what is new in their files is digested. Every step is
+a transaction of its own, so that this can end at any moment, in any process, and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clew.clock import utc_stamp
+from clew.index.catalog import ThreadTable
+from clew.index.database import Database, IndexUnavailable, Sql
+from clew.index.files import KnownFile, forget_file, known_file, move_file
+from clew.index.ingest import Digested, Work, ingest
+from clew.index.reconcile import Reconciler, files_of, forget
+from clew.index.rows import ThreadRow, key_of
+from clew.index.schema import LATE_DDL
+from clew.index.words import put_title, remove_documents
+from clew.rollout import File, FileSystem, Home, RolloutFile, RolloutName
+from clew.store.names import CachedNames
+from clew.store.order import title_of
+from clew.store.queries import ThreadSummary
+from clew.store.thread_rows import read_row, row_from_digest, summary_of
+
+__all__ = ["IndexStatus", "IndexWorker", "Indexing", "WorkReport", "discard_index", "index_status"]
+
+AT_ONCE = 100
+"""Threads whose rows an answer waits for; more are left to the background."""
+CHANGED_AT_ONCE = 2000
+"""The same for files that are new or changed."""
+SMALL = 200
+"""Files of a home that no process is started for."""
+CHUNK = 2000
+"""Files that are handed to the digestion together."""
+BACKGROUND_MILLISECONDS = 5000
+SWEEP_SECONDS = 300.0
+"""How old a look at everything may be."""
+
+
+def _now_ns() -> int:
+    return time.time_ns()
+
+
+class Indexing:
+    """The index of one home, kept true by looks before answers."""
+
+    def __init__(
+        self,
+        home: Home,
+        clew_home: Path,
+        *,
+        notify: Callable[[str], None] | None = None,
+        busy_milliseconds: int = 250,
+        now_ns: Callable[[], int] = _now_ns,
+    ) -> None:
+        self.home = home
+        self.clew_home = clew_home
+        self.names = CachedNames(home, now_ns)
+        self.database = Database(clew_home, home.path, busy_milliseconds=busy_milliseconds, notify=notify)
+        self._reconciler = Reconciler(home, now_ns)
+
+    @contextmanager
+    def answering(self) -> Generator[ThreadTable | None]:
+        """The rows of all threads, true as far as a bounded look at the disk tells; None while they are not complete.
+        Raises `IndexUnavailable`."""
+        with self.database.using() as sql:
+            yield ThreadTable(sql) if self._fresh(sql) else None
+
+    def _fresh(self, sql: Sql) -> bool:
+        if not _fact(sql, "complete"):
+            return False
+        changes = self._reconciler.look(sql)
+        if changes:
+            if changes.new > CHANGED_AT_ONCE:
+                return False
+            with sql.writing():
+                self._reconciler.apply(sql, changes)
+        take_names(sql, self.names)
+        return self._refreshed(sql)
+
+    def _refreshed(self, sql: Sql) -> bool:
+        table = ThreadTable(sql)
+        for _ in range(3):
+            stale = table.stale(AT_ONCE + 1)
+            if len(stale) > AT_ONCE:
+                return False
+            if not stale:
+                return True
+            refresh(sql, self.home, self.names.names(), stale)
+        return False
+
+    def recheck(self, table: ThreadTable, threads: Mapping[str, ThreadSummary | None]) -> bool:
+        """Whether the files of these threads are what their rows were made from, and lie where these say. Where they
+        are not, the rows are made anew, and the answer has to be, too."""
+        sql = table.sql
+        changes = self._reconciler.look_at(sql, threads)
+        wrong = [thread_id for thread_id, summary in threads.items() if not self._true(sql, thread_id, summary)]
+        if not changes and not wrong:
+            return True
+        with sql.writing():
+            self._reconciler.apply(sql, changes)
+            table.make_stale(wrong)
+        self._refreshed(sql)
+        return False
+
+    def _true(self, sql: Sql, thread_id: str, summary: ThreadSummary | None) -> bool:
+        files = None if summary is None else files_of(sql, self.home, thread_id)
+        if summary is None or files is None:
+            return False
+        current = files.current
+        return (summary.id, summary.path, summary.archived, summary.size) == (
+            thread_id,
+            str(current.plain_path),
+            files.archived,
+            current.size,
+        )
+
+    def worth_it(self) -> bool:
+        """Whether there are so many files that looking at all of them is felt."""
+        count, folders = 0, [self.home.sessions, self.home.archived_sessions]
+        while folders and count < SMALL:
+            folder = folders.pop()
+            try:
+                files, below = self.home.fs.names(folder)
+            except OSError:
+                continue
+            count += len(files)
+            folders += [folder / name for name in below]
+        return count >= SMALL
+
+    def waiting(self) -> bool:
+        """Whether there is something to do in the background."""
+        try:
+            with self.database.using() as sql:
+                swept = _fact(sql, "swept") or 0.0
+                return (
+                    not _fact(sql, "complete")
+                    or not 0 <= time.time() - swept <= SWEEP_SECONDS
+                    or sql.one("SELECT 1 FROM entries WHERE NOT taken LIMIT 1") is not None
+                )
+        except IndexUnavailable:
+            return False
+
+    def close(self) -> None:
+        self.database.close()
+
+
+class WorkReport(msgspec.Struct, kw_only=True):
+    """What a run in the background did. `complete`: the index tells all there is; `elsewhere`: another process is at
+    it."""
+
+    files: int = 0
+    total: int = 0
+    bytes: int = 0
+    complete: bool = False
+    elsewhere: bool = False
+    failed: int = 0
+
+
+class IndexStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with the index of a home. `files` that lie there and `waiting` ones among them, which were not read
+    as they are; `bytes` on disk; `swept_at`: when everything was looked at last (RFC 3339)."""
+
+    path: str
+    complete: bool
+    threads: int
+    files: int
+    waiting: int
+    bytes: int
+    swept_at: str | None
+
+
+def index_status(home: Home, clew_home: Path) -> IndexStatus:
+    """Raises `IndexUnavailable`."""
+    database = Database(clew_home, home.path)
+    try:
+        with database.using() as sql:
+            swept = _fact(sql, "swept")
+            assert database.path is not None
+            return IndexStatus(
+                path=str(database.path),
+                complete=bool(_fact(sql, "complete")),
+                threads=ThreadTable(sql).count()[0],
+                files=sql.one("SELECT count(*) FROM entries"),
+                waiting=sql.one("SELECT count(*) FROM entries WHERE NOT taken"),
+                bytes=sum(path.stat().st_size for path in database.path.parent.glob(f"{database.path.name}*")),
+                swept_at=None if swept is None else utc_stamp(swept),
+            )
+    finally:
+        database.close()
+
+
+def discard_index(home: Home, clew_home: Path) -> None:
+    """Remove the index; whoever has it open goes on with the old one until it finds out."""
+    Database(clew_home, home.path).discard()
+
+
+class IndexWorker:
+    """Brings the index up to the disk as a whole; one at a time per home, whatever the process."""
+
+    def __init__(
+        self,
+        home: Home,
+        clew_home: Path,
+        *,
+        notify: Callable[[str], None] | None = None,
+        now_ns: Callable[[], int] = _now_ns,
+    ) -> None:
+        self._home = home
+        self._clew_home = clew_home
+        self._names = CachedNames(home, now_ns)
+        self._database = Database(clew_home, home.path, busy_milliseconds=BACKGROUND_MILLISECONDS, notify=notify)
+        self._reconciler = Reconciler(home, now_ns)
+
+    def run(
+        self,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[WorkReport], None] | None = None,
+    ) -> WorkReport:
+        """One run. Ends within a batch when `stop` tells so. Raises `IndexUnavailable`."""
+        report = WorkReport()
+        try:
+            with self._database.using() as sql, self._alone() as alone:
+                if not alone:
+                    report.elsewhere = True
+                    return report
+                self._run(sql, stop, progress or (lambda report: None), report)
+        finally:
+            self._database.close()
+        return report
+
+    @contextmanager
+    def _alone(self) -> Generator[bool]:
+        path = self._database.path
+        assert path is not None
+        lock: File | None = None
+        fs = _real(self._home.fs)
+        try:
+            lock = fs.open_append(path.with_name(f"{path.name}.lock"))
+            yield lock.try_lock()
+        finally:
+            if lock is not None:
+                lock.close()
+
+    def _run(
+        self, sql: Sql, stop: Callable[[], bool], progress: Callable[[WorkReport], None], report: WorkReport
+    ) -> None:
+        for changes in self._reconciler.sweep(sql, stop=stop):
+            with sql.writing():
+                self._reconciler.apply(sql, changes)
+        if stop():
+            return
+        take_names(sql, self._names)
+        self._follow_moves(sql)
+        report.total = sql.one("SELECT count(*) FROM entries WHERE NOT taken")
+        place: tuple[int, int] | None = None
+        while not stop() and (chunk := _chunk(sql, place)):
+            place = chunk[-1].mtime_ns, chunk[-1].id
+            self._digest(sql, chunk, stop, progress, report)
+        while not stop() and (stale := ThreadTable(sql).stale(AT_ONCE)):
+            refresh(sql, self._home, self._names.names(), stale)
+        if not stop():
+            with sql.writing():
+                if not _fact(sql, "complete"):
+                    for statement in LATE_DDL:
+                        sql.run(statement)
+                _set_fact(sql, "complete", 1)
+                _set_fact(sql, "swept", time.time())
+            report.complete = True
+            sql.one("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _follow_moves(self, sql: Sql) -> None:
+        """What is known of files that have another place now goes with them; of those that are gone it is forgotten."""
+        gone = list(
+            sql.run(
+                "SELECT id, path FROM files WHERE path NOT IN (SELECT f.path || '/' ||"
+                " CASE WHEN e.name LIKE '%.zst' THEN substr(e.name, 1, length(e.name) - 4) ELSE e.name END"
+                " FROM entries e JOIN folders f ON f.id = e.folder)"
+            )
+        )
+        for number, path in gone:
+            with sql.writing():
+                known = known_file(sql.connection, path)
+                if known is None or known.id != number:
+                    continue
+                new = self._moved_to(sql, path)
+                if new is not None and known_file(sql.connection, new[1]) is None:
+                    move_file(sql.connection, known, new[1])
+                    if known.unchanged(size=new[2], mtime_ns=new[3], packed=new[4]):
+                        sql.run("UPDATE entries SET taken = 1 WHERE id = ?", (new[0],))
+                else:
+                    remove_documents(sql.connection, known.id)
+                    forget_file(sql.connection, known.id)
+
+    def _moved_to(self, sql: Sql, path: str) -> tuple[int, str, int, int, bool] | None:
+        name = path.rpartition("/")[2]
+        parsed = RolloutName.parse(name)
+        if parsed is None:
+            return None
+        for number, folder, found, size, mtime_ns in sql.run(
+            "SELECT e.id, f.path, e.name, e.size, e.mtime_ns FROM entries e JOIN folders f ON f.id = e.folder"
+            " WHERE e.thread = ?",
+            (key_of(parsed.thread_id),),
+        ):
+            if found.removesuffix(".zst") == name:
+                return number, f"{folder}/{name}", size, mtime_ns, found.endswith(".zst")
+        return None
+
+    def _digest(
+        self,
+        sql: Sql,
+        chunk: Sequence[_Waiting],
+        stop: Callable[[], bool],
+        progress: Callable[[WorkReport], None],
+        report: WorkReport,
+    ) -> None:
+        entries = {waiting.plain: waiting for waiting in chunk}
+        work = [
+            Work(file=file, path=waiting.plain, known=_known(sql, waiting))
+            for waiting in entries.values()
+            if (file := waiting.file(self._home)) is not None
+        ]
+        names = self._names.names()
+        before = report.files
+
+        def stored(connection: Any, digested: Sequence[Digested]) -> None:
+            table = ThreadTable(sql)
+            for one in digested:
+                waiting = entries[one.work.path]
+                if one.done:
+                    sql.run(
+                        "UPDATE entries SET taken = 1 WHERE id = ? AND size = ? AND mtime_ns = ?",
+                        (waiting.id, waiting.size, waiting.mtime_ns),
+                    )
+                    self._put(table, one, names)
+
+        def told(done: Any) -> None:
+            report.files = before + done.files
+            progress(report)
+
+        done = ingest(sql.connection, self._home.fs, work, stored=stored, stop=stop, progress=told)
+        report.files = before + done.files
+        report.bytes += done.bytes
+        report.failed += len(done.failed)
+
+    def _put(self, table: ThreadTable, one: Digested, names: Mapping[str, str]) -> None:
+        sql = table.sql
+        thread_id = one.work.file.thread_id
+        version = sql.one("SELECT version FROM threads WHERE thread = ?", (key_of(thread_id),))
+        files = files_of(sql, self._home, thread_id)
+        if version is None or files is None:
+            return
+        name = names.get(thread_id)
+        row: ThreadRow | None = None
+        if files.current.path == one.work.file.path:
+            row = row_from_digest(files, one.digest, name)
+        put_row(table, row or read_row(self._home, files, name), version, file=one.id)
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    """An entry that was not digested as it is."""
+
+    id: int
+    folder: str
+    archived: bool
+    name: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def plain(self) -> str:
+        return f"{self.folder}/{self.name.removesuffix('.zst')}"
+
+    def file(self, home: Home) -> RolloutFile | None:
+        parsed = RolloutName.parse(self.name)
+        if parsed is None:
+            return None
+        path = home.path / self.folder / self.name
+        return RolloutFile(path, parsed, self.archived, self.size, self.mtime_ns)
+
+
+def _chunk(sql: Sql, place: tuple[int, int] | None) -> list[_Waiting]:
+    rows = sql.run(
+        "SELECT e.id, f.path, f.archived, e.name, e.size, e.mtime_ns FROM entries e INDEXED BY entries_waiting"  # noqa: S608
+        " JOIN folders f ON f.id = e.folder WHERE NOT e.taken AND (e.mtime_ns, e.id) < (?, ?)"
+        f" ORDER BY e.mtime_ns DESC, e.id DESC LIMIT {CHUNK}",
+        place or ((1 << 63) - 1, 0),
+    )
+    return [_Waiting(number, folder, bool(archived), *rest) for number, folder, archived, *rest in rows]
+
+
+def _known(sql: Sql, waiting: _Waiting) -> KnownFile | None:
+    return known_file(sql.connection, waiting.plain)
+
+
+def refresh(sql: Sql, home: Home, names: Mapping[str, str], stale: Sequence[tuple[str, int]]) -> None:
+    """Make the rows of stale threads anew, from their files as the index knows them."""
+    made: list[tuple[str, int, ThreadRow | None]] = []
+    for thread_id, version in stale:
+        files = files_of(sql, home, thread_id)
+        made.append((thread_id, version, None if files is None else read_row(home, files, names.get(thread_id))))
+    table = ThreadTable(sql)
+    with sql.writing():
+        for thread_id, version, row in made:
+            if row is None:
+                forget(sql, key_of(thread_id))
+            else:
+                put_row(table, row, version)
+
+
+def put_row(table: ThreadTable, row: ThreadRow, version: int, *, file: int | None = None) -> None:
+    """Store the row of a thread, and its title among the words. `file` is the row of its current file, where known."""
+    sql = table.sql
+    before = summary_of(table.last_content(row.thread_id))
+    now = summary_of(row.content)
+    if not table.put(row, version) or now is None:
+        return
+    if file is None:
+        file = sql.one("SELECT max(id) FROM files WHERE thread = ?", (row.thread_id,))
+        if file is None:
+            return
+    if before is not None:
+        if title_of(before) == title_of(now) and sql.one("SELECT title FROM files WHERE id = ?", (file,)) is not None:
+            return
+        others = "SELECT id FROM files WHERE thread = ? AND title IS NOT NULL AND id <> ?"
+        for (other,) in list(sql.run(others, (row.thread_id, file))):
+            put_title(sql.connection, other, None, row.recency)
+    put_title(sql.connection, file, title_of(now), row.recency)
+
+
+def take_names(sql: Sql, names: CachedNames) -> None:
+    """Threads that are called something else now get new rows."""
+    version = names.version()
+    if _fact(sql, "names") == version:
+        return
+    now, table = names.names(), ThreadTable(sql)
+    before = table.names()
+    changed = [thread_id for thread_id in {*now, *before} if now.get(thread_id) != before.get(thread_id)]
+    with sql.writing():
+        table.make_stale(changed)
+        _set_fact(sql, "names", version)
+
+
+def _fact(sql: Sql, name: str) -> Any:
+    return sql.one("SELECT value FROM facts WHERE name = ?", (name,))
+
+
+def _set_fact(sql: Sql, name: str, value: object) -> None:
+    sql.run("INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
+
+
+def _real(fs: FileSystem) -> FileSystem:
+    from clew.rollout import RealFileSystem
+
+    # The index lies on the machine's own disk, also where a home is simulated.
+    return fs if isinstance(fs, RealFileSystem) else RealFileSystem()
