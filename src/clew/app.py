@@ -8,23 +8,104 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from clew.agent import Agent
-from clew.agent.model import ModelClient, Models, preload
 from clew.clock import Clock, SystemClock
 from clew.config import OFFLINE, Config
 from clew.errors import Owner
 from clew.ids import IdSource, SystemIds
+from clew.library import Library
 from clew.rollout import FailPoints, FileSystem, RealFileSystem
 from clew.store import LocalStore
 from clew.store.changes import Change, HomeChanges
 from clew.store.local import IndexUse
 from clew.store.relocations import Relocations
 from clew.store.search import find_ripgrep
-from clew.threads import Threads
-from clew.watching import watch_home
 
-__all__ = ["open_threads", "watch_threads"]
+if TYPE_CHECKING:
+    from clew.agent.model import ModelClient
+    from clew.threads import Threads
+
+__all__ = ["open_library", "open_threads", "watch_threads"]
+
+
+class _Parts:
+    """What stands behind a library: the store, what folders became, and whose it is."""
+
+    def __init__(
+        self,
+        config: Config,
+        env: Mapping[str, str],
+        *,
+        program: str,
+        fs: FileSystem | None,
+        clock: Clock | None,
+        ids: IdSource | None,
+        fail: FailPoints | None,
+        notify: Callable[[str], None] | None,
+        leave_index: Callable[[], None] | None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.ids = ids or SystemIds(self.clock)
+        self.owner = Owner(program=program, pid=os.getpid(), host=socket.gethostname())
+        self._leave_index = leave_index if config.server.index_background else None
+        disk = fs or RealFileSystem()
+        self.store = LocalStore(
+            disk,
+            config.codex_home,
+            config.clew_home,
+            clock=self.clock,
+            ids=self.ids,
+            owner=self.owner,
+            fail=fail or FailPoints(),
+            ripgrep=find_ripgrep(env),
+            index=_index_use(config, fs, leave_index),
+            notify=notify,
+        )
+        self.folders = Relocations(
+            disk,
+            config.clew_home,
+            clock=self.clock,
+            by=program,
+            fail=fail,
+            closed=("/", *filter(None, (env.get("HOME"),))),
+        )
+
+    def close(self) -> None:
+        left = self._leave_index is not None and self.store.index_waits()
+        self.store.close()
+        if self._leave_index is not None and left:
+            self._leave_index()
+
+
+@asynccontextmanager
+async def open_library(
+    config: Config,
+    env: Mapping[str, str],
+    *,
+    program: str = "clew",
+    notify: Callable[[str], None] | None = None,
+    leave_index: Callable[[], None] | None = None,
+) -> AsyncGenerator[Library]:
+    """The recorded threads of the configured homes, for whoever runs no turn: without an agent, which takes longest to
+    load. The arguments are those of `open_threads`."""
+    parts = _Parts(
+        config, env, program=program, fs=None, clock=None, ids=None, fail=None, notify=notify, leave_index=leave_index
+    )
+    try:
+        yield Library(
+            parts.store,
+            parts.store.catalog,
+            owner=parts.owner,
+            clock=parts.clock,
+            ids=parts.ids,
+            version=version("clew"),
+            folders=parts.folders,
+            ledger=parts.store.ledger,
+            keeper=parts.store.keeper,
+        )
+    finally:
+        parts.close()
 
 
 @asynccontextmanager
@@ -51,32 +132,24 @@ async def open_threads(
     do.
     The rest stands in for the real parts in tests.
     """
-    clock = clock or SystemClock()
-    ids = ids or SystemIds(clock)
-    known = version("clew")
-    owner = Owner(program=program, pid=os.getpid(), host=socket.gethostname())
-    store = LocalStore(
-        fs or RealFileSystem(),
-        config.codex_home,
-        config.clew_home,
+    from clew.agent import Agent
+    from clew.agent.model import Models, preload
+    from clew.threads import Threads
+
+    parts = _Parts(
+        config,
+        env,
+        program=program,
+        fs=fs,
         clock=clock,
         ids=ids,
-        owner=owner,
-        fail=fail or FailPoints(),
-        ripgrep=find_ripgrep(env),
-        index=_index_use(config, fs, leave_index),
-        notify=notify,
-    )
-    folders = Relocations(
-        fs or RealFileSystem(),
-        config.clew_home,
-        clock=clock,
-        by=program,
         fail=fail,
-        closed=("/", *filter(None, (env.get("HOME"),))),
+        notify=notify,
+        leave_index=leave_index,
     )
+    store = parts.store
     models = Models(env, clients if clients is not None else {OFFLINE: _offline_model()})
-    agent = Agent(config, models, env=env, clock=clock, ids=ids, reload=reload)
+    agent = Agent(config, models, env=env, clock=parts.clock, ids=parts.ids, reload=reload)
     if config.model_provider != OFFLINE:
         # The HTTP library takes longest to load; by the time the first request goes out it should be there.
         threading.Thread(target=preload, name="clew-preload", daemon=True).start()
@@ -85,22 +158,19 @@ async def open_threads(
             store,
             store.catalog,
             agent,
-            owner=owner,
-            clock=clock,
-            ids=ids,
-            version=known,
+            owner=parts.owner,
+            clock=parts.clock,
+            ids=parts.ids,
+            version=version("clew"),
             busy_wait=config.server.busy_wait_seconds,
-            folders=folders,
+            folders=parts.folders,
             ledger=store.ledger,
             keeper=store.keeper,
         ) as threads:
             yield threads
     finally:
         await models.close()
-        left = leave_index is not None and config.server.index_background and store.index_waits()
-        store.close()
-        if leave_index is not None and left:
-            leave_index()
+        parts.close()
 
 
 def _index_use(config: Config, fs: FileSystem | None, leave_index: Callable[[], None] | None) -> IndexUse:
@@ -113,6 +183,8 @@ def watch_threads(
     config: Config, *, interval: float = 1.0, poll: bool = False, fs: FileSystem | None = None
 ) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
     """What happens to the threads of the configured home, see `clew.watching`."""
+    from clew.watching import watch_home
+
     return watch_home(HomeChanges(fs or RealFileSystem(), config.codex_home), interval=interval, poll=poll)
 
 

@@ -51,6 +51,7 @@ def use(homes: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeThreads],
                 yield threads
 
         monkeypatch.setattr(opening, "open_home", open_home)
+        monkeypatch.setattr(opening, "open_library", open_home)
         return threads
 
     return put

@@ -52,9 +52,9 @@ async def tree(
     """
     if limit < 0:
         raise UsageError("--limit: a number from 0 up is needed")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew tree") as threads:
+    async with open_library(load_config(options), "clew tree") as threads:
         known = None if thread is None else (await threads.summary(thread)).id
         found = await threads.tree(known, limit=limit or None)
     if json:
@@ -88,10 +88,10 @@ async def diff(
         As JSON.
     """
     from clew.cli.failures import report
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
     try:
-        async with open_home(load_config(options), "clew diff") as threads:
+        async with open_library(load_config(options), "clew diff") as threads:
             found = await threads.compare(left, right)
     except ClewError as error:
         report(error, debug=options.debug)

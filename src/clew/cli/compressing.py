@@ -176,12 +176,12 @@ class _Command:
     async def _found(self) -> tuple[int, list[str]]:
         """The ids that the references mean; one that means nothing does not keep the others from it."""
         from clew.cli.failures import report
-        from clew.cli.opening import load_config, open_home
+        from clew.cli.opening import load_config, open_library
         from clew.errors import ClewError
 
         code = 0
         found: list[str] = []
-        async with open_home(load_config(self._options), f"clew {self._name}") as threads:
+        async with open_library(load_config(self._options), f"clew {self._name}") as threads:
             for reference in self._references:
                 try:
                     found.append((await threads.summary(reference)).id)

@@ -43,9 +43,9 @@ async def delete(
     """
     if not thread:
         raise UsageError("which thread?", "`clew list` shows them.")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew delete") as threads:
+    async with open_library(load_config(options), "clew delete") as threads:
         trashed = await threads.delete(*thread, with_forks=with_forks, why=why)
     if json:
         terminal.write_json(_row(trashed))
@@ -100,9 +100,9 @@ def _before(older_than: str | None) -> str | None:
 async def _list(which: Sequence[str], before: str | None, *, json: bool, options: Options) -> int:
     if which:
         raise UsageError(f"`clew trash list` takes no {which[0]!r}", "`clew trash restore` puts it back.")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew trash") as threads:
+    async with open_library(load_config(options), "clew trash") as threads:
         entries = [entry for entry in await threads.trash() if before is None or entry.deleted_at < before]
     if json:
         terminal.write_json([_row(entry) for entry in entries])
@@ -123,10 +123,10 @@ async def _list(which: Sequence[str], before: str | None, *, json: bool, options
 async def _restore(which: Sequence[str], *, json: bool, options: Options) -> int:
     if not which:
         raise UsageError("what?", "`clew trash` shows what there is; `clew trash restore last` puts the newest back.")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
     restored: list[TrashedThreads] = []
-    async with open_home(load_config(options), "clew trash") as threads:
+    async with open_library(load_config(options), "clew trash") as threads:
         for reference in which:
             if any(_means(entry, reference) for entry in restored):
                 continue  # it came back with another one
@@ -139,9 +139,9 @@ async def _restore(which: Sequence[str], *, json: bool, options: Options) -> int
 
 
 async def _empty(which: Sequence[str], before: str | None, *, yes: bool, json: bool, options: Options) -> int:
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew trash") as threads:
+    async with open_library(load_config(options), "clew trash") as threads:
         entries = await threads.trash()
         if which:
             found = {reference: [entry for entry in entries if _means(entry, reference)] for reference in which}

@@ -15,8 +15,8 @@ from clew.errors import ClewError
 
 if TYPE_CHECKING:
     from clew.keeping import Filed
+    from clew.library import Library
     from clew.store.contracts import ThreadSummary
-    from clew.threads import Threads
 
 __all__ = ["archive", "fork", "rename", "revert", "unarchive"]
 
@@ -53,9 +53,9 @@ async def fork(
     """
     if at is not None and before is not None:
         raise UsageError("--at and --before exclude each other")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew fork") as threads:
+    async with open_library(load_config(options), "clew fork") as threads:
         new = await threads.fork(thread, after_turn=at, before_turn=before, copy=copy, name=name)
         summary = await threads.summary(new)
     _tell([summary], f"{new}\n", json=json)
@@ -86,9 +86,9 @@ async def revert(
     """
     if (before is None) != undo:
         raise UsageError("--before TURN or --undo is needed", "For example: clew revert parser --before -1")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew revert") as threads:
+    async with open_library(load_config(options), "clew revert") as threads:
         done = await (threads.restore(thread) if before is None else threads.revert(thread, before))
     summary, turns = done.thread, f"{done.turns} turn{'' if done.turns == 1 else 's'}"
     if json:
@@ -130,9 +130,9 @@ async def rename(
     """
     if bool(name) == clear:
         raise UsageError("a name or --clear is needed", "For example: clew rename last parser")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew rename") as threads:
+    async with open_library(load_config(options), "clew rename") as threads:
         summary = await threads.rename(thread, name)
     said = f"{summary.id} is called {terminal.one_line(name)}\n" if name else f"{summary.id} has no name any more\n"
     _tell([summary], said, json=json)
@@ -185,7 +185,7 @@ async def unarchive(
 
 async def _each(
     references: tuple[str, ...],
-    action: Callable[[Threads, str], Awaitable[Filed]],
+    action: Callable[[Library, str], Awaitable[Filed]],
     done: str,
     *,
     json: bool,
@@ -195,11 +195,11 @@ async def _each(
     if not references:
         raise UsageError("which thread?", "`clew list` shows them.")
     from clew.cli.failures import report
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
     code = 0
     filed: list[Filed] = []
-    async with open_home(load_config(options), "clew") as threads:
+    async with open_library(load_config(options), "clew") as threads:
         for reference in references:
             try:
                 filed.append(await action(threads, reference))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from clew.config import Config
     from clew.errors import Owner
+    from clew.library import Library
     from clew.store.contracts import ListQuery, SearchHit, ThreadSummary
-    from clew.threads import Threads
 
 __all__ = ["Found", "SortKey", "Wanted", "find", "list_threads", "since_stamp"]
 
@@ -171,7 +171,7 @@ async def list_threads(
         raise UsageError("--search has an order of its own: leave out --sort and --reverse")
     import msgspec
 
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
     # Names begin with A; everything else with the newest or the largest.
     query = msgspec.structs.replace(
@@ -182,14 +182,14 @@ async def list_threads(
         cursor=cursor,
     )
     config = load_config(replace(options, model=None))
-    async with open_home(config, "clew list") as threads:
+    async with open_library(config, "clew list") as threads:
         query = await _with_ids(threads, query)
         found = await find(threads, query, search)
     _show(found, json=json, query=query, holders=_holders(config) if json else {})
     return 0
 
 
-async def _with_ids(threads: Threads, query: ListQuery) -> ListQuery:
+async def _with_ids(threads: Library, query: ListQuery) -> ListQuery:
     """Parent and ancestor by whatever names them."""
     import msgspec
 
@@ -209,7 +209,7 @@ def _holders(config: Config) -> dict[str, Owner]:
     return Holds(RealFileSystem(), config.codex_home, config.clew_home).holders()
 
 
-async def find(threads: Threads, query: ListQuery, search: str | None = None) -> Found:
+async def find(threads: Library, query: ListQuery, search: str | None = None) -> Found:
     """The threads a query asks for; with `search`, those in which the text was said."""
     import msgspec
 

@@ -41,9 +41,9 @@ async def save(
     json
         As JSON.
     """
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew save") as threads:
+    async with open_library(load_config(options), "clew save") as threads:
         if remove:
             had = await threads.forget_name(name)
             if json:
@@ -86,9 +86,9 @@ async def tag(
     """
     if remove and not tags:
         raise UsageError("which tag?", "For example: clew tag last parser --remove")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew tag") as threads:
+    async with open_library(load_config(options), "clew tag") as threads:
         thread_id = (await threads.summary(thread)).id
         if not tags:
             marks = await threads.marks(thread_id)
@@ -127,9 +127,9 @@ async def unpin(*thread: str, json: Annotated[bool, _Switch] = False, options: O
 async def _pinned(references: tuple[str, ...], *, pinned: bool, json: bool, options: Options) -> int:
     if not references:
         raise UsageError("which thread?", "`clew list` shows them.")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew pin" if pinned else "clew unpin") as threads:
+    async with open_library(load_config(options), "clew pin" if pinned else "clew unpin") as threads:
         # All of them are found before the first is changed.
         wanted = [(await threads.summary(reference)).id for reference in references]
         for one in wanted:
@@ -169,9 +169,9 @@ async def note(
         text = sys.stdin.read()
     if text is not None and not text.strip():
         raise UsageError("the note is empty", "`clew note THREAD --clear` takes it away.")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew note") as threads:
+    async with open_library(load_config(options), "clew note") as threads:
         thread_id = (await threads.summary(thread)).id
         if text is None and not clear:
             marks = await threads.marks(thread_id)

@@ -20,6 +20,7 @@ from clew.config.layers import Merged, read_layer
 from clew.settings import Overrides, Settings
 
 if TYPE_CHECKING:
+    from clew.library import Library
     from clew.threads import Threads
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "load_config",
     "named_overrides",
     "open_home",
+    "open_library",
     "temporary_home",
     "trusted",
 ]
@@ -128,6 +130,18 @@ def trusted(config: Config, folder: Path) -> bool:
     merged = Merged(files)
     spellings = {str(folder), os.path.realpath(folder)}
     return any(merged.get(("projects", path, "trust_level")) == "trusted" for path in spellings)
+
+
+@asynccontextmanager
+async def open_library(config: Config, program: str) -> AsyncGenerator[Library]:
+    """The recorded threads of the configured home, for commands that run no turn."""
+    from clew import app
+    from clew.cli import terminal
+
+    async with app.open_library(
+        config, os.environ, program=program, notify=terminal.warn, leave_index=partial(_leave_index, config)
+    ) as library:
+        yield library
 
 
 @asynccontextmanager

@@ -68,10 +68,10 @@ def dispatch(arguments: Sequence[str], options: Globals) -> int:
 def parse(arguments: Sequence[str], options: Globals) -> partial[Any]:
     """The call that a command line without its global options asks for. Raises `UsageError`."""
     words = [_DASH if word == "-" else word for word in arguments]
+    # Nothing else is printed by the parser, and rich takes a while to load.
+    console = _help_console() if {"--help", "-h"} & set(words) else None
     try:
-        run, bound, ignored = application().parse_args(
-            words, exit_on_error=False, print_error=False, console=_help_console()
-        )
+        run, bound, ignored = application().parse_args(words, exit_on_error=False, print_error=False, console=console)
     except cyclopts.CycloptsError as wrong:
         raise _usage(wrong, arguments) from None
     given = {name: _with_dashes(value) for name, value in bound.kwargs.items()}

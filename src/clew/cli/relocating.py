@@ -16,9 +16,9 @@ from clew.cli.registry import Options
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from clew.library import Library
     from clew.store.checkouts import Candidate
     from clew.store.relocations import Move
-    from clew.threads import Threads
 
 __all__ = ["relocate"]
 
@@ -73,9 +73,9 @@ async def relocate(
         raise UsageError("--search and --apply belong to --find")
     if (force and old is None) or (write and not (old or apply)):
         raise UsageError("--force and --write belong to OLD NEW (--write to --find --apply, too)")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), "clew relocate") as threads:
+    async with open_library(load_config(options), "clew relocate") as threads:
         if old is not None and new is not None:
             move = await threads.relocate(_absolute(old, options), _absolute(new, options), always=force)
             written, busy = await _write(threads, [move]) if write else (0, [])
@@ -97,7 +97,7 @@ async def relocate(
         return await _proposed(threads, candidates, apply=apply, write=write, json=json)
 
 
-async def _proposed(threads: Threads, candidates: Sequence[Candidate], *, apply: bool, write: bool, json: bool) -> int:
+async def _proposed(threads: Library, candidates: Sequence[Candidate], *, apply: bool, write: bool, json: bool) -> int:
     moves: list[Move] = []
     if apply:
         sure = dict.fromkeys((candidate.old, candidate.new) for candidate in candidates if candidate.sure)
@@ -121,7 +121,7 @@ async def _proposed(threads: Threads, candidates: Sequence[Candidate], *, apply:
     return 1 if busy else 0
 
 
-async def _write(threads: Threads, moves: Sequence[Move]) -> tuple[int, list[str]]:
+async def _write(threads: Library, moves: Sequence[Move]) -> tuple[int, list[str]]:
     """Record the new folders in the logs; gives how many, and the threads that others hold."""
     from clew.errors import ThreadBusy
 
@@ -136,11 +136,11 @@ async def _write(threads: Threads, moves: Sequence[Move]) -> tuple[int, list[str
     return written, busy
 
 
-async def _count(threads: Threads, folder: str) -> int:
+async def _count(threads: Library, folder: str) -> int:
     return len([thread_id async for thread_id in _recorded(threads, folder, archived=None)])
 
 
-async def _recorded(threads: Threads, folder: str, *, archived: bool | None) -> AsyncIterator[str]:
+async def _recorded(threads: Library, folder: str, *, archived: bool | None) -> AsyncIterator[str]:
     """The threads that recorded this folder."""
     from clew.store.contracts import ListQuery
 

@@ -32,10 +32,10 @@ async def retention(
     json
         As JSON.
     """
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
     config = load_config(options)
-    async with open_home(config, "clew retention") as threads:
+    async with open_library(config, "clew retention") as threads:
         report = await threads.retention(config.retention, apply=apply)
     if json:
         import msgspec

@@ -222,9 +222,9 @@ def _moment(option: str, text: str | None) -> str | None:
 
 
 async def _found(query: SearchQuery, program: str, options: Globals) -> SearchPage:
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
-    async with open_home(load_config(options), program) as threads:
+    async with open_library(load_config(options), program) as threads:
         with _waiting() as bar:
             return await threads.search(query, progress=bar)
 

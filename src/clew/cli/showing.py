@@ -18,8 +18,8 @@ from clew.errors import ClewError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from clew.library import Library, TurnView
     from clew.store.contracts import ThreadSummary
-    from clew.threads import Threads, TurnView
 
 __all__ = ["content_text", "read_turns", "show"]
 
@@ -56,10 +56,10 @@ async def show(
         raise UsageError("--turns: a number from 0 up is needed")
     if raw and json:
         raise UsageError("--raw and --json exclude each other", "--raw is JSON already: one record per line.")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
 
     config = load_config(options)
-    async with open_home(config, "clew show") as threads:
+    async with open_library(config, "clew show") as threads:
         summary = await threads.summary(thread)
         views, earlier = ([], False) if raw else await read_turns(threads, summary.id, turns)
     if raw:
@@ -75,7 +75,7 @@ async def show(
     return 0
 
 
-async def read_turns(threads: Threads, reference: str, limit: int) -> tuple[list[TurnView], bool]:
+async def read_turns(threads: Library, reference: str, limit: int) -> tuple[list[TurnView], bool]:
     """The last `limit` turns (0: all), oldest first, and whether there are earlier ones."""
     out: list[TurnView] = []
     cursor: str | None = None

@@ -58,13 +58,13 @@ async def du(*thread: str, json: Annotated[bool, _Switch] = False, options: Opti
     json
         As JSON.
     """
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
     from clew.cli.progress import Progress
 
     config = load_config(options)
     progress = Progress("weighing")
     try:
-        async with open_home(config, "clew du") as threads:
+        async with open_library(config, "clew du") as threads:
             found = await threads.space(*thread, progress=progress)
     finally:
         progress.clear()

@@ -92,7 +92,7 @@ async def stats(
         raise UsageError("--cwd and --here exclude each other")
     if limit < 0:
         raise UsageError("--limit: a number from 0 up is needed")
-    from clew.cli.opening import load_config, open_home
+    from clew.cli.opening import load_config, open_library
     from clew.cli.progress import Progress
     from clew.store.stats import StatsQuery
 
@@ -112,7 +112,7 @@ async def stats(
     )
     progress = Progress("counting")
     try:
-        async with open_home(config, "clew stats") as threads:
+        async with open_library(config, "clew stats") as threads:
             found = await threads.stats(query, progress=progress)
     finally:
         progress.clear()

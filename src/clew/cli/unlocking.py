@@ -99,13 +99,13 @@ async def unlock(
 
 async def _thread_of(reference: str, config: Config, options: Globals) -> str:
     """The id for a reference. A whole id needs no thread on disk: a first turn may have been killed before it wrote."""
-    from clew.cli.opening import open_home
+    from clew.cli.opening import open_library
     from clew.rollout.names import canonical_id
 
     whole = canonical_id(reference)
     if whole is not None:
         return whole
-    async with open_home(config, "clew unlock") as threads:
+    async with open_library(config, "clew unlock") as threads:
         return (await threads.summary(reference)).id
 
 
