@@ -16,7 +16,7 @@ from clew.store import LocalStore
 from clew.store.catalog import HomeCatalog
 from clew.store.indexing import IndexWorker
 from clew.store.local import IndexUse
-from clew.store.queries import ListQuery, SortKey, ThreadSummary
+from clew.store.queries import ListQuery, SearchQuery, SortKey, ThreadSummary
 from clew.store.shelf import Shelf
 from clew.testing import ThreadBuilder
 
@@ -85,6 +85,17 @@ def listed(catalog: HomeCatalog, query: ListQuery) -> list[ThreadSummary]:
         query = msgspec.structs.replace(query, cursor=page.next_cursor)
 
 
+def searched(catalog: HomeCatalog, query: SearchQuery) -> list[str]:
+    """The threads of all pages, whatever their order: what is best depends on what counts it."""
+    found: list[str] = []
+    while True:
+        page = catalog.search(query)
+        found += [hit.thread.id for hit in page.hits]
+        if page.next_cursor is None:
+            return sorted(found)
+        query = msgspec.structs.replace(query, cursor=page.next_cursor)
+
+
 def agree(catalogs: Sequence[HomeCatalog], plain: HomeCatalog) -> None:
     """Every one of them says what a plain look at the disk says."""
     for query in (
@@ -98,6 +109,15 @@ def agree(catalogs: Sequence[HomeCatalog], plain: HomeCatalog) -> None:
         expected = listed(plain, query)
         for catalog in catalogs:
             assert listed(catalog, query) == expected, query
+    for search in (
+        SearchQuery(text="question 1", limit=2, sort="recency"),
+        SearchQuery(text="minotaur"),
+        SearchQuery(text="yes", roles=("agent",)),
+        SearchQuery(text="answer", within=ListQuery(archived=True)),
+    ):
+        expected_ids = searched(plain, search)
+        for catalog in catalogs:
+            assert searched(catalog, search) == expected_ids, search
     for one in listed(plain, ListQuery(archived=None)):
         for catalog in catalogs:
             assert msgspec.structs.replace(catalog.get(one.id), turns=None) == one

@@ -48,7 +48,7 @@ CREATE TABLE touched (
 CREATE INDEX touched_file ON touched (file);
 CREATE VIRTUAL TABLE words USING fts5 (
     title, user, agent, command, file,
-    content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
+    content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 0'
 );
 INSERT INTO words (words, rank) VALUES ('automerge', 8);
 """

@@ -195,6 +195,16 @@ class HomeCatalog:
         self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
     ) -> SearchPage:
         """Looks at the files, those of the thread that was written last first."""
+        return self._scanned(query, None, stop, progress)
+
+    def _scanned(
+        self,
+        query: SearchQuery,
+        only: Sequence[str] | None,
+        stop: Stop | None,
+        progress: ShowProgress | None = None,
+    ) -> SearchPage:
+        """`only` these threads, if they are named."""
         names = self._names.names()
         within = Filter(query.within)
         descendants = self._descendants(within.ancestor)
@@ -214,9 +224,10 @@ class HomeCatalog:
         archived = query.within.archived
 
         def threads() -> Sequence[Searched]:
-            return [searched(files) for files in self._home.threads() if archived in (None, files.archived)]
+            found = self._home.threads() if only is None else filter(None, map(self._home.find, only))
+            return [searched(files) for files in found if archived in (None, files.archived)]
 
-        return self._scan.search(query, threads, stop=stop, progress=progress)
+        return self._scan.search(query, threads, whole=only is None, stop=stop, progress=progress)
 
     def _summary(self, files: ThreadFiles, name: str | None) -> ThreadSummary:
         return marked(summarise_files(self._home, files, name), self._marks().get(files.thread_id))

@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from clew.clock import Clock
 from clew.errors import Owner, ThreadNotFound
 from clew.index.catalog import ThreadTable
@@ -20,10 +22,11 @@ from clew.store.catalog import HomeCatalog, MarksSource
 from clew.store.filters import Filter, below
 from clew.store.indexing import Indexing
 from clew.store.order import Order
-from clew.store.queries import ListQuery, Page, ThreadSummary
+from clew.store.queries import ListQuery, Page, SearchHit, SearchPage, SearchQuery, ShowProgress, Stop, ThreadSummary
 from clew.store.search import Scan
 from clew.store.summaries import marked
 from clew.store.thread_rows import glimpse_of, summary_of, whole
+from clew.store.word_answers import Stale, WordAnswers, answers_words
 
 __all__ = ["IndexedCatalog"]
 
@@ -153,6 +156,31 @@ class IndexedCatalog(HomeCatalog):
             until=None if wanted.until is None else _nanoseconds(wanted.until + 1) - 1,
             text=wanted.text,
         )
+
+    def search(
+        self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
+    ) -> SearchPage:
+        if not answers_words(query):
+            return super().search(query, stop=stop, progress=progress)
+
+        def one(thread_id: str) -> SearchHit | None:
+            alone = msgspec.structs.replace(query, cursor=None, limit=1)
+            return next(iter(self._scanned(alone, (thread_id,), stop).hits), None)
+
+        try:
+            for _ in range(ROUNDS):
+                with self._indexing.answering() as table:
+                    if table is None or not self._indexing.take_words(table.sql):
+                        break
+                    page, shown = WordAnswers(self._home, table, self._marks(), query).page(one)
+                    if self._indexing.recheck(table, {thread.id: thread for thread in shown}):
+                        return page
+        except (IndexUnavailable, OSError, Stale):
+            pass
+        finally:
+            self._wake()
+        # A cursor of the index means nothing to the scan, which says so.
+        return super().search(query, stop=stop, progress=progress)
 
     def descendants(self, thread_id: str) -> Sequence[str]:
         wanted = canonical_id(thread_id)

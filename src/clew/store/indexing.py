@@ -7,7 +7,7 @@ a transaction of its own, so that this can end at any moment, in any process, an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,19 @@ CHANGED_AT_ONCE = 2000
 """The same for files that are new or changed."""
 SMALL = 200
 """Files of a home that no process is started for."""
+BYTES_AT_ONCE = 64 << 20
+"""Bytes of files with something new in them that a search for words takes before it answers."""
 CHUNK = 2000
 """Files that are handed to the digestion together."""
 BACKGROUND_MILLISECONDS = 5000
 SWEEP_SECONDS = 300.0
 """How old a look at everything may be."""
+
+_PLACES = (
+    "SELECT f.path || '/' || CASE WHEN e.name LIKE '%.zst' THEN substr(e.name, 1, length(e.name) - 4) ELSE e.name END"
+    " FROM entries e JOIN folders f ON f.id = e.folder"
+)
+"""Where files lie, without `.zst`, as rows of `files` name them."""
 
 
 def _now_ns() -> int:
@@ -65,6 +73,7 @@ class Indexing:
         self.names = CachedNames(home, now_ns)
         self.database = Database(clew_home, home.path, busy_milliseconds=busy_milliseconds, notify=notify)
         self._reconciler = Reconciler(home, now_ns)
+        self._digestion = _Digestion(home, self.names)
 
     @contextmanager
     def answering(self) -> Generator[ThreadTable | None]:
@@ -96,6 +105,18 @@ class Indexing:
             refresh(sql, self.home, self.names.names(), stale)
         return False
 
+    def take_words(self, sql: Sql) -> bool:
+        """Whether the words of all files are known as they are now; where little is new, it is taken first."""
+        waiting, size = sql.one("SELECT count(*), ifnull(sum(size), 0) FROM entries WHERE NOT taken")
+        if not waiting:
+            return True
+        if waiting > AT_ONCE or size > BYTES_AT_ONCE:
+            return False
+        chunk = _chunk(sql, None)
+        self._digestion.follow_moves(sql, {one.thread_id for one in chunk if one.thread_id is not None})
+        self._digestion.take(sql, chunk, lambda: False, lambda report: None, WorkReport())
+        return not sql.one("SELECT count(*) FROM entries WHERE NOT taken")
+
     def recheck(self, table: ThreadTable, threads: Mapping[str, ThreadSummary | None]) -> bool:
         """Whether the files of these threads are what their rows were made from, and lie where these say. Where they
         are not, the rows are made anew, and the answer has to be, too."""
@@ -121,6 +142,14 @@ class Indexing:
             files.archived,
             current.size,
         )
+
+    def known_file(self, path: str) -> KnownFile | None:
+        """What was found out about a file, by its path within the home, without `.zst`; None where that is nothing."""
+        try:
+            with self.database.using() as sql:
+                return known_file(sql.connection, path)
+        except IndexUnavailable:
+            return None
 
     def worth_it(self) -> bool:
         """Whether there are so many files that looking at all of them is felt."""
@@ -218,6 +247,7 @@ class IndexWorker:
         self._names = CachedNames(home, now_ns)
         self._database = Database(clew_home, home.path, busy_milliseconds=BACKGROUND_MILLISECONDS, notify=notify)
         self._reconciler = Reconciler(home, now_ns)
+        self._digestion = _Digestion(home, self._names)
 
     def run(
         self,
@@ -259,12 +289,12 @@ class IndexWorker:
         if stop():
             return
         take_names(sql, self._names)
-        self._follow_moves(sql)
+        self._digestion.follow_moves(sql)
         report.total = sql.one("SELECT count(*) FROM entries WHERE NOT taken")
         place: tuple[int, int] | None = None
         while not stop() and (chunk := _chunk(sql, place)):
             place = chunk[-1].mtime_ns, chunk[-1].id
-            self._digest(sql, chunk, stop, progress, report)
+            self._digestion.take(sql, chunk, stop, progress, report)
         while not stop() and (stale := ThreadTable(sql).stale(AT_ONCE)):
             refresh(sql, self._home, self._names.names(), stale)
         if not stop():
@@ -277,15 +307,22 @@ class IndexWorker:
             report.complete = True
             sql.one("PRAGMA wal_checkpoint(PASSIVE)")
 
-    def _follow_moves(self, sql: Sql) -> None:
-        """What is known of files that have another place now goes with them; of those that are gone it is forgotten."""
-        gone = list(
-            sql.run(
-                "SELECT id, path FROM files WHERE path NOT IN (SELECT f.path || '/' ||"
-                " CASE WHEN e.name LIKE '%.zst' THEN substr(e.name, 1, length(e.name) - 4) ELSE e.name END"
-                " FROM entries e JOIN folders f ON f.id = e.folder)"
-            )
-        )
+
+class _Digestion:
+    """Takes what is new in files into the index."""
+
+    def __init__(self, home: Home, names: CachedNames) -> None:
+        self._home = home
+        self._names = names
+
+    def follow_moves(self, sql: Sql, threads: Iterable[str] | None = None) -> None:
+        """What is known of files that have another place now goes with them; of those that are gone it is forgotten.
+        Of all threads, or of some."""
+        if threads is None:
+            gone = list(sql.run(f"SELECT id, path FROM files WHERE path NOT IN ({_PLACES})"))  # noqa: S608 - constant
+        else:
+            one = f"SELECT id, path FROM files WHERE thread = ? AND path NOT IN ({_PLACES} WHERE e.thread = ?)"  # noqa: S608
+            gone = [row for thread in threads for row in sql.run(one, (thread, key_of(thread)))]
         for number, path in gone:
             with sql.writing():
                 known = known_file(sql.connection, path)
@@ -314,7 +351,7 @@ class IndexWorker:
                 return number, f"{folder}/{name}", size, mtime_ns, found.endswith(".zst")
         return None
 
-    def _digest(
+    def take(
         self,
         sql: Sql,
         chunk: Sequence[_Waiting],
@@ -378,6 +415,11 @@ class _Waiting(msgspec.Struct, frozen=True):
     @property
     def plain(self) -> str:
         return f"{self.folder}/{self.name.removesuffix('.zst')}"
+
+    @property
+    def thread_id(self) -> str | None:
+        parsed = RolloutName.parse(self.name)
+        return None if parsed is None else parsed.thread_id
 
     def file(self, home: Home) -> RolloutFile | None:
         parsed = RolloutName.parse(self.name)

@@ -54,6 +54,7 @@ from clew.store.background import Background
 from clew.store.branch import Fork, Revert, inherited_turn, plan_fork, plan_restore, plan_revert
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
+from clew.store.facts import from_index
 from clew.store.indexed import IndexedCatalog
 from clew.store.indexing import Indexing, IndexWorker
 from clew.store.keeper import Keeper
@@ -130,10 +131,11 @@ class LocalStore:
         self._known = KnownDurable()
         self.shelf = Shelf(fs, clew_home, clock=clock, by=owner.program, fail=self._fail)
         self.scan = Scan(self._home, ripgrep or bundled_ripgrep(), cache=clew_home / "cache", clock=clock)
-        self.ledger = HomeLedger(self._home, clew_home, clock=clock)
         self._indexing: Indexing | None = None
         self._background: Background | None = None
         self.catalog = self._catalog(owner, index, notify)
+        known = None if self._indexing is None else from_index(self._home, self._indexing.known_file)
+        self.ledger = HomeLedger(self._home, clew_home, clock=clock, known=known)
         self.keeper = Keeper(self._home, clew_home, self.catalog, self.shelf, owner=owner, clock=clock, fail=self._fail)
 
     def _catalog(self, owner: Owner, index: IndexUse, notify: Callable[[str], None] | None) -> HomeCatalog:

@@ -86,15 +86,17 @@ class Scan:
         query: SearchQuery,
         threads: Callable[[], Sequence[Searched]],
         *,
+        whole: bool = True,
         stop: Stop | None = None,
         progress: ShowProgress | None = None,
     ) -> SearchPage:
         """A page of threads in which the text was found, those that were written last first. `threads` tells which
-        there are; meanwhile the files are looked at. Raises `BadRequest`, `SearchStopped`."""
+        there are; meanwhile the files are looked at, if they are those of the `whole` home. Raises `BadRequest`,
+        `SearchStopped`."""
         after = _read_cursor(query.cursor, _Key)
         with Run(self._home, self._ripgrep, query, stop, progress) as run:
             rows = self._findings.of(run.identity)
-            if run.in_files and not rows:
+            if whole and run.in_files and not rows:
                 run.sieve.begin()
             ordered = sorted(threads(), key=lambda one: one.key, reverse=True)
             began = time.monotonic()

@@ -1,0 +1,143 @@
+"""Searches for words, answered by the index: which texts fit is asked there, what they say is read from the files.
+
+Nothing is shown that was not read and found to fit. Threads of several segments are left to the scan, one by one: what
+a revert took back is in their files still.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from clew.clock import utc_stamp
+from clew.errors import BadRequest
+from clew.index.catalog import ThreadTable
+from clew.index.places import said_at
+from clew.index.reconcile import files_of
+from clew.index.word_search import WordHit, WordQuery, find_words
+from clew.rollout import Home, RolloutFile, open_source
+from clew.store.filters import Filter
+from clew.store.order import title_of
+from clew.store.queries import Marks, Role, SearchHit, SearchPage, SearchQuery, ThreadSummary
+from clew.store.search.matching import Matcher, matcher_for, snippet, words_of
+from clew.store.summaries import marked
+from clew.store.thread_rows import glimpse_of, whole
+
+__all__ = ["Stale", "WordAnswers", "answers_words"]
+
+_OURS = "words:"
+"""How cursors begin that lead on in the index."""
+
+OneThread = Callable[[str], SearchHit | None]
+"""Searches one thread by reading it."""
+
+
+class Stale(Exception):
+    """A text does not stand where the index has it."""
+
+
+def answers_words(query: SearchQuery) -> bool:
+    """Whether a search is one for the index: of words, over threads, and not the continuation of a scan."""
+    return (
+        query.mode == "words"
+        and query.thread_id is None
+        and "output" not in query.roles
+        and (query.cursor is None or query.cursor.startswith(_OURS))
+    )
+
+
+class WordAnswers:
+    """One search for words. `one` is asked for threads that the index alone cannot tell about.
+
+    Raises `BadRequest`, `Stale`."""
+
+    def __init__(self, home: Home, table: ThreadTable, marks: Mapping[str, Marks], query: SearchQuery) -> None:
+        if query.limit < 1:
+            raise BadRequest("limit", "give a number from 1 up")
+        self._home = home
+        self._table = table
+        self._marks = marks
+        self._query = query
+        self._within = Filter(query.within)
+        ancestor = self._within.ancestor
+        self._descendants = frozenset(table.descendants(ancestor)) if ancestor is not None else frozenset[str]()
+        self._summaries: dict[str, ThreadSummary] = {}
+
+    def page(self, one: OneThread) -> tuple[SearchPage, Sequence[ThreadSummary]]:
+        """A page, and the threads in it as their rows say, to be held against the disk."""
+        query = self._query
+        asked = WordQuery(
+            words=words_of(query.text),
+            roles=tuple(query.roles),
+            tool=query.tool,
+            file=query.file,
+            since=_milliseconds("since", query.since),
+            until=_milliseconds("until", query.until),
+            sort=query.sort,
+            limit=query.limit,
+            cursor=None if query.cursor is None else query.cursor.removeprefix(_OURS),
+        )
+        found = find_words(self._table.sql.connection, asked, self._fits)
+        hits: list[SearchHit] = []
+        shown: list[ThreadSummary] = []
+        with contextlib.closing(matcher_for(query, lambda: False)) as matcher:
+            for hit in found.hits:
+                summary = self._summaries[hit.thread]
+                shown.append(summary)
+                files = files_of(self._table.sql, self._home, hit.thread)
+                if files is None:
+                    raise Stale
+                told = one(hit.thread) if len(files.segments) > 1 else self._told(hit, summary, files.current, matcher)
+                if told is not None:
+                    hits.append(told)
+        cursor = None if found.next_cursor is None else _OURS + found.next_cursor
+        return SearchPage(hits=tuple(hits), next_cursor=cursor), shown
+
+    def _fits(self, thread_id: str) -> bool:
+        content = glimpse_of(self._table.content(thread_id))
+        if content is None:
+            return False  # it is gone, and its words go when there is time
+        if content.id != thread_id:
+            raise Stale
+        summary = marked(whole(content), self._marks.get(thread_id))
+        if not self._within.fits(summary, self._descendants):
+            return False
+        self._summaries[thread_id] = summary
+        return True
+
+    def _told(self, hit: WordHit, summary: ThreadSummary, file: RolloutFile, matcher: Matcher) -> SearchHit:
+        role, text = self._text(hit, summary, file, matcher)
+        shown, marks = snippet(text, matcher.spans(text) or [])
+        return SearchHit(
+            thread=summary,
+            where=role,
+            snippet=shown,
+            marks=marks,
+            at=None if hit.at is None else utc_stamp(hit.at / 1000),
+            turn_id=hit.turn_id,
+            count=hit.count,
+        )
+
+    def _text(self, hit: WordHit, summary: ThreadSummary, file: RolloutFile, matcher: Matcher) -> tuple[Role, str]:
+        if hit.role == "title":
+            title = title_of(summary)
+            if matcher.spans(title) is None:
+                raise Stale
+            return "title", title
+        if file.plain_path != self._home.path / hit.path:
+            raise Stale
+        with contextlib.closing(open_source(self._home.fs, file)) as source:
+            for said in said_at(source, hit.offset):
+                if said.role == hit.role and matcher.spans(said.text) is not None:
+                    return said.role, said.text
+        raise Stale
+
+
+def _milliseconds(field: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(field, f"{text!r} is no RFC 3339 time") from error
