@@ -44,6 +44,9 @@ class FirstLook:
         if whole:
             self._holding = holding
 
+    def join(self) -> None:
+        self._thread.join()
+
     def is_empty(self, file: RolloutFile) -> bool:
         """Whether a file is known to hold nothing. Waits for the look to end."""
         self._thread.join()

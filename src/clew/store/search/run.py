@@ -68,6 +68,8 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended = True
+        self.sieve.close()
         self.matcher.close()
 
     @property

@@ -92,6 +92,11 @@ class Sieve:
         if self._ripgrep is not None and self._real and self._first_look is None:
             self._first_look = FirstLook(self._home, self._ripgrep, self._needles, self._stop)
 
+    def close(self) -> None:
+        """Wait for what still runs; `stop` tells it to end."""
+        if self._first_look is not None:
+            self._first_look.join()
+
     def told_empty(self) -> Callable[[RolloutFile], bool] | None:
         """What tells of a plain file that there is nothing in it; None where the whole home was not looked at."""
         return self._first_look.is_empty if self._first_look is not None else None
