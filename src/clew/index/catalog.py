@@ -43,6 +43,10 @@ class ThreadTable:
 
     # -- writing
 
+    def number(self, thread_id: str) -> int:
+        """The place of a thread in the tables, 0 for one that is not there."""
+        return self.sql.one("SELECT id FROM threads WHERE thread = ?", (key_of(thread_id),)) or 0
+
     def put(self, row: ThreadRow, version: int) -> bool:
         """Give a stale thread its row, unless it changed again since `version`."""
         run = self.sql.run

@@ -369,15 +369,13 @@ class _Digestion:
         before = report.files
 
         def stored(connection: Any, digested: Sequence[Digested]) -> None:
-            table = ThreadTable(sql)
-            for one in digested:
-                waiting = entries[one.work.path]
-                if one.done:
-                    sql.run(
-                        "UPDATE entries SET taken = 1 WHERE id = ? AND size = ? AND mtime_ns = ?",
-                        (waiting.id, waiting.size, waiting.mtime_ns),
-                    )
-                    self._put(table, one, names)
+            done = [(entries[one.work.path], one) for one in digested if one.done]
+            sql.many(
+                "UPDATE entries SET taken = 1 WHERE id = ? AND size = ? AND mtime_ns = ?",
+                [(waiting.id, waiting.size, waiting.mtime_ns) for waiting, _ in done],
+            )
+            found = (self._row(sql, one, names) for _, one in done)
+            put_rows(ThreadTable(sql), [row for row in found if row is not None])
 
         def told(done: Any) -> None:
             report.files = before + done.files
@@ -388,18 +386,17 @@ class _Digestion:
         report.bytes += done.bytes
         report.failed += len(done.failed)
 
-    def _put(self, table: ThreadTable, one: Digested, names: Mapping[str, str]) -> None:
-        sql = table.sql
+    def _row(self, sql: Sql, one: Digested, names: Mapping[str, str]) -> _NewRow | None:
         thread_id = one.work.file.thread_id
         version = sql.one("SELECT version FROM threads WHERE thread = ?", (key_of(thread_id),))
         files = files_of(sql, self._home, thread_id)
         if version is None or files is None:
-            return
+            return None
         name = names.get(thread_id)
         row: ThreadRow | None = None
         if files.current.path == one.work.file.path:
             row = row_from_digest(files, one.digest, name)
-        put_row(table, row or read_row(self._home, files, name), version, file=one.id)
+        return row or read_row(self._home, files, name), version, one.id
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -449,33 +446,41 @@ def refresh(sql: Sql, home: Home, names: Mapping[str, str], stale: Sequence[tupl
     for thread_id, version in stale:
         files = files_of(sql, home, thread_id)
         made.append((thread_id, version, None if files is None else read_row(home, files, names.get(thread_id))))
-    table = ThreadTable(sql)
     with sql.writing():
-        for thread_id, version, row in made:
+        for thread_id, _, row in made:
             if row is None:
                 forget(sql, key_of(thread_id))
-            else:
-                put_row(table, row, version)
+        put_rows(ThreadTable(sql), [(row, version, None) for _, version, row in made if row is not None])
 
 
-def put_row(table: ThreadTable, row: ThreadRow, version: int, *, file: int | None = None) -> None:
-    """Store the row of a thread, and its title among the words. `file` is the row of its current file, where known."""
+_NewRow = tuple[ThreadRow, int, int | None]
+"""The row of a thread, the version of the thread that it is for, and the row of its current file, where known."""
+
+
+def put_rows(table: ThreadTable, rows: Sequence[_NewRow]) -> None:
+    """Store rows of threads, and their titles among the words, in rising order: full-text tables take nothing else
+    fast."""
     sql = table.sql
-    before = summary_of(table.last_content(row.thread_id))
-    now = summary_of(row.content)
-    if not table.put(row, version) or now is None:
-        return
-    if file is None:
-        file = sql.one("SELECT max(id) FROM files WHERE thread = ?", (row.thread_id,))
+    titles: list[tuple[int, int, str | None]] = []
+    for row, version, file in sorted(rows, key=lambda new: table.number(new[0].thread_id)):
+        before = summary_of(table.last_content(row.thread_id))
+        now = summary_of(row.content)
+        if not table.put(row, version) or now is None:
+            continue
         if file is None:
-            return
-    if before is not None:
-        if title_of(before) == title_of(now) and sql.one("SELECT title FROM files WHERE id = ?", (file,)) is not None:
-            return
-        others = "SELECT id FROM files WHERE thread = ? AND title IS NOT NULL AND id <> ?"
-        for (other,) in list(sql.run(others, (row.thread_id, file))):
-            put_title(sql.connection, other, None, row.recency)
-    put_title(sql.connection, file, title_of(now), row.recency)
+            file = sql.one("SELECT max(id) FROM files WHERE thread = ?", (row.thread_id,))
+            if file is None:
+                continue
+        if before is not None:
+            kept = sql.one("SELECT title FROM files WHERE id = ?", (file,)) is not None
+            if kept and title_of(before) == title_of(now):
+                continue
+            others = "SELECT id FROM files WHERE thread = ? AND title IS NOT NULL AND id <> ?"
+            for (other,) in list(sql.run(others, (row.thread_id, file))):
+                put_title(sql.connection, other, None, row.recency)
+        titles.append((row.recency, file, title_of(now)))
+    for at, file, title in sorted(titles):
+        put_title(sql.connection, file, title, at)
 
 
 def take_names(sql: Sql, names: CachedNames) -> None:
