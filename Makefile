@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-peer test-kill test-crash soak fuzz test-limits bench bench-reading lint types check format clean
+.PHONY: help setup demo test test-peer test-kill test-crash soak fuzz test-limits bench bench-reading bench-library lint types check format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,9 @@ bench: $(STAMP) ## start, turns and big threads, beside the real Codex where it 
 
 bench-reading: $(STAMP) ## big threads read and appended to, beside the machine's own limits and the real Codex; a table
 	$(BIN)/python benchmarks/reading.py
+
+bench-library: $(STAMP) ## lists of homes with many threads, with and without an index (HOMES="DIR DIR")
+	$(BIN)/python benchmarks/library.py $(HOMES)
 
 lint: $(STAMP) ## style and the direction of imports
 	$(BIN)/ruff check .

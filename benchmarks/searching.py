@@ -55,7 +55,7 @@ def main() -> int:
     for home in options.homes:
         print(f"{home.name} …", file=sys.stderr, flush=True)
         with ExitStack() as stack:
-            app = stack.enter_context(_peer(home)) if options.peer else None
+            app = stack.enter_context(peer_over(home)) if options.peer else None
             for figure in _measured(home, options, app):
                 print(" | ".join(figure.row()), file=sys.stderr, flush=True)
                 report.figures.append(figure)
@@ -132,7 +132,7 @@ def _spent() -> float:
 
 
 @contextmanager
-def _peer(home: Path) -> Generator[AppServer]:
+def peer_over(home: Path) -> Generator[AppServer]:
     """Codex over a copy of a home, once it knows all threads."""
     with TemporaryDirectory(prefix="clew-bench-") as folder:
         world = World(Path(folder), "http://127.0.0.1:9/v1")
@@ -150,10 +150,10 @@ class _Patient(AppServer):
 
 def _peer_search(app: AppServer, term: str) -> float:
     params = {"searchTerm": term, "limit": 25, "sourceKinds": SOURCES}
-    return _within(lambda: app.call("thread/search", params))
+    return within(lambda: app.call("thread/search", params))
 
 
-def _within(call: Callable[[], object]) -> float:
+def within(call: Callable[[], object]) -> float:
     begin = time.perf_counter()
     call()
     return (time.perf_counter() - begin) * 1000

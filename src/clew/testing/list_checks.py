@@ -143,6 +143,9 @@ async def a_title_is_the_name_before_what_was_said(store: StoreUnderTest) -> Non
     assert _ids(store, text="") == [second, first]
     for nothing in ("labyrinthine", "%", "_", '"', "*", "question OR labyrinth"):
         assert _ids(store, text=nothing) == [], nothing
+    for name, text in (("Straße 7", "STRASSE"), ("300 \u212aelvin", "kelvin"), ("eﬃcient", "efficient"), ("ΑΣ", "ας")):
+        store.catalog.rename(first, name)
+        assert _ids(store, text=text) == [first], name
     store.catalog.rename(first, None)
     assert _ids(store, text="question") == [second, first]
 

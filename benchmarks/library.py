@@ -1,0 +1,196 @@
+"""Measure lists of a home: without an index, while one is made, and with it; beside the real Codex where it is asked for.
+
+    python benchmarks/library.py DIR [DIR ...]        # homes with many threads; they are only read
+    python benchmarks/library.py DIR --peer           # and Codex on a copy of each, in turns with clew
+
+Lists in one process are medians of many, warm; each includes the look at the disk before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from figures import Figure, Report, machine
+from searching import SOURCES, VERSION, peer_over, within
+
+from clew.clock import SystemClock
+from clew.errors import Owner
+from clew.ids import SystemIds
+from clew.rollout import Home, RealFileSystem
+from clew.store import LocalStore
+from clew.store.indexing import index_status
+from clew.store.local import IndexUse
+from clew.store.queries import ListQuery, SortKey, ThreadSummary
+from drivers.peer import AppServer
+
+SORTS: tuple[SortKey, ...] = get_args(SortKey)
+PAGE, FIRST, TITLE, PROCESS = 3.0, 150.0, 5.0, 200.0
+BUILD = {10_000: 3.0, 100_000: 30.0}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("homes", type=Path, nargs="+")
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--peer", action="store_true")
+    options = parser.parse_args()
+    report = Report(machine="", peer=f"Codex {VERSION}" if options.peer else "", figures=[])
+    for home in options.homes:
+        print(f"{home.name} …", file=sys.stderr, flush=True)
+        with ExitStack() as stack:
+            app = stack.enter_context(peer_over(home)) if options.peer else None
+            clew_home = Path(stack.enter_context(TemporaryDirectory(prefix="clew-bench-")))
+            for figure in _measured(home, clew_home, options.runs, app):
+                print(" | ".join(figure.row()), file=sys.stderr, flush=True)
+                report.figures.append(figure)
+    report.machine = machine()
+    print(report.markdown())
+    return 1 if any(figure.met is False for figure in report.figures) else 0
+
+
+def _measured(home: Path, clew_home: Path, runs: int, app: AppServer | None) -> Iterator[Figure]:
+    count = sum(1 for _ in Home(RealFileSystem(), home).threads())
+    label = f"{home.name}, {count} threads"
+    for sort in ("created", "updated"):
+        times = tuple(_without_index(home, ListQuery(sort=sort)) for _ in range(runs))
+        target = FIRST if sort == "created" else None
+        yield Figure(name=f"{label}, no index, first page by {sort}", unit="ms", runs=times, target=target)
+    yield Figure(name=f"{label}, index complete", unit="s", runs=(_built(home, clew_home),), target=_most(BUILD, count))
+    status = index_status(Home(RealFileSystem(), home), clew_home)
+    assert (status.complete, status.threads) == (True, count)
+    yield Figure(name=f"{label}, index on disk", unit="MB", runs=(status.bytes / 1e6,), target=400.0)
+    with closing(_store(home, clew_home)) as store:
+        yield from _lists(store, label, runs, app)
+        yield from _titles(store, label, runs)
+        yield _paged(store, label)
+    yield from _processes(home, clew_home, label, runs)
+
+
+def _lists(store: LocalStore, label: str, runs: int, app: AppServer | None) -> Iterator[Figure]:
+    def measured(name: str, query: ListQuery, peer: dict[str, Any] | None = None) -> Figure:
+        times = tuple(within(lambda: store.catalog.list(query)) for _ in range(runs))
+        asked = (
+            (lambda: app.call("thread/list", {"limit": 25, "sourceKinds": SOURCES, **peer})) if app and peer else None
+        )
+        theirs = tuple(within(asked) for _ in range(runs)) if asked else ()
+        return Figure(name=f"{label}, {name}", unit="ms", runs=times, peer_runs=theirs, target=PAGE)
+
+    store.catalog.list(ListQuery())
+    keys = {"created": "created_at", "updated": "updated_at", "recency": "recency_at"}
+    for sort in SORTS:
+        for ascending in (False, True):
+            query = ListQuery(sort=sort, ascending=ascending)
+            theirs = {"sortKey": keys[sort], "sortDirection": "asc" if ascending else "desc"} if sort in keys else None
+            yield measured(f"by {sort}{', the other way' if ascending else ''}", query, theirs)
+    deep = _deep(store)
+    one = deep.threads[0]
+    yield measured("far behind", ListQuery(cursor=deep.next_cursor))
+    for name, filters in _filters(one).items():
+        yield measured(name, ListQuery(**filters))
+        yield measured(f"{name}, oldest first", ListQuery(**filters, sort="created", ascending=True))
+
+
+def _filters(one: ThreadSummary) -> dict[str, dict[str, Any]]:
+    return {
+        "one folder": {"cwd": one.cwd},
+        "all folders below one": {"cwd": str(Path(one.cwd or "/x").parent)},
+        "one source": {"sources": (one.source or "",)},
+        "one model": {"models": (one.model or "",)},
+        "no such model": {"models": ("nobody",)},
+        "one repository": {"repository": one.repository},
+        "archived": {"archived": True},
+        "archived or not": {"archived": None},
+        "a month": {"since": "2026-05-01T00:00:00Z", "until": "2026-06-01T00:00:00Z"},
+        "folder, source and model": {"cwd": one.cwd, "sources": (one.source or "",), "models": (one.model or "",)},
+    }
+
+
+def _titles(store: LocalStore, label: str, runs: int) -> Iterator[Figure]:
+    preview = next(thread.preview for thread in store.catalog.list(ListQuery()).threads if thread.preview)
+    for name, text in (("a rare phrase", preview[30:60]), ("a word", preview.split()[3]), ("nothing", "xqzwvk")):
+        times = tuple(within(lambda text=text: store.catalog.list(ListQuery(text=text))) for _ in range(runs))
+        yield Figure(name=f"{label}, titles with {name}", unit="ms", runs=times, target=TITLE)
+
+
+def _paged(store: LocalStore, label: str) -> Figure:
+    """All active threads, page by page; each once, and in order."""
+    seen: list[tuple[str, str]] = []
+    query = ListQuery(limit=100)
+    begin = time.perf_counter()
+    while True:
+        page = store.catalog.list(query)
+        seen += [(thread.updated_at, thread.id) for thread in page.threads]
+        if page.next_cursor is None:
+            break
+        query = msgspec.structs.replace(query, cursor=page.next_cursor)
+    took = time.perf_counter() - begin
+    assert [stamp for stamp, _ in seen] == sorted((stamp for stamp, _ in seen), reverse=True)
+    assert len({thread_id for _, thread_id in seen}) == len(seen)
+    return Figure(name=f"{label}, paging through {len(seen)}", unit="s", runs=(took,))
+
+
+def _deep(store: LocalStore) -> Any:
+    query = ListQuery(limit=1000)
+    page = store.catalog.list(query)
+    for _ in range(60):
+        if page.next_cursor is None:
+            break
+        before, page = page, store.catalog.list(msgspec.structs.replace(query, cursor=page.next_cursor))
+        if page.next_cursor is None:
+            return before
+    return page
+
+
+def _processes(home: Path, clew_home: Path, label: str, runs: int) -> Iterator[Figure]:
+    command = [sys.executable, "-m", "clew", "list", "--codex-home", str(home), "--clew-home", str(clew_home)]
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    times: list[float] = []
+    peaks: list[float] = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+        _, code, usage = os.wait4(child.pid, 0)
+        times.append((time.perf_counter() - begin) * 1000)
+        child.returncode = os.waitstatus_to_exitcode(code)
+        assert child.returncode == 0
+        peaks.append(usage.ru_maxrss / 1024 if sys.platform == "linux" else usage.ru_maxrss / 1e6)
+    yield Figure(name=f"{label}, `clew list`, the whole process", unit="ms", runs=tuple(times), target=PROCESS)
+    yield Figure(name=f"{label}, `clew list`, memory", unit="MB", runs=tuple(peaks), target=60.0)
+
+
+def _without_index(home: Path, query: ListQuery) -> float:
+    with TemporaryDirectory(prefix="clew-bench-") as folder, closing(_store(home, Path(folder), "off")) as store:
+        return within(lambda: store.catalog.list(query))
+
+
+def _built(home: Path, clew_home: Path) -> float:
+    """Seconds that a process of its own takes for all of it."""
+    command = [sys.executable, "-m", "clew", "index", "--codex-home", str(home), "--clew-home", str(clew_home)]
+    return within(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) / 1000
+
+
+def _store(home: Path, clew_home: Path, index: IndexUse = "use") -> LocalStore:
+    clock = SystemClock()
+    owner = Owner("library benchmark")
+    return LocalStore(RealFileSystem(), home, clew_home, clock=clock, ids=SystemIds(clock), owner=owner, index=index)
+
+
+def _most(targets: dict[int, float], count: int) -> float | None:
+    return targets.get(round(count, -4) if count >= 10_000 else count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
