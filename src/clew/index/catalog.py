@@ -19,7 +19,7 @@ from clew.index.rows import FoundRow, RowQuery, ThreadRow, id_from_key, key_of
 
 __all__ = ["ThreadTable"]
 
-FEW = 4000
+FEW = 2000
 """Threads that are collected and sorted rather than looked for along the order."""
 GRAMS = 4
 """Of a text that is looked for, so many groups of three characters are asked for, the least common ones."""

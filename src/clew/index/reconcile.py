@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from clew.index.database import Sql
 from clew.index.rows import key_of
@@ -17,7 +17,7 @@ from clew.rollout import Home, RolloutFile, RolloutName, ThreadFiles
 from clew.rollout.filesystem import Entry, Glance
 from clew.rollout.layout import DEEPEST
 
-__all__ = ["Changes", "Reconciler", "files_of", "forget"]
+__all__ = ["Changes", "Reconciler", "SeenFile", "files_of", "forget"]
 
 RACY_NS = 20_000_000
 """A time younger than this when it was read may stay the same while more is written."""
@@ -30,12 +30,15 @@ HOT, TURN = 96, 32
 BATCH = 4096
 """Files of one transaction of a sweep."""
 
+SeenFile = tuple[str, bool, int]
+"""A file as it was known: its path within the home, whether it is archived, its size."""
+
 _Row = tuple[int, str, int, int, int, int]
 
 
 _SELECT = "SELECT e.id, f.path || '/' || e.name, e.size, e.mtime_ns, e.inode, e.sure FROM"
 _JOIN = "e JOIN folders f ON f.id = e.folder"
-_OF_THREAD = f"{_SELECT} entries {_JOIN} WHERE e.thread = ?"
+_OF_THREAD = f"{_SELECT.replace(' FROM', ', f.archived FROM')} entries {_JOIN} WHERE e.thread = ?"
 _WHOLE = f"{_SELECT} (SELECT * FROM entries LIMIT {WHOLE + 1}) {_JOIN}"  # noqa: S608
 _LIKELY = " UNION ALL ".join(
     f"{_SELECT} (SELECT * FROM entries {chosen}) {_JOIN}"  # noqa: S608
@@ -101,12 +104,19 @@ class Reconciler:
         self._look_at_entries(self._chosen(sql), changes)
         return changes
 
-    def look_at(self, sql: Sql, thread_ids: Iterable[str]) -> Changes:
-        """What changed of the known files of these threads."""
-        changes = Changes()
+    def look_at(self, sql: Sql, thread_ids: Iterable[str]) -> tuple[dict[str, list[SeenFile]], Changes]:
+        """The known files of these threads, and what changed of them."""
+        seen: dict[str, list[SeenFile]] = {}
+        rows: list[_Row] = []
         for thread_id in thread_ids:
-            self._look_at_entries(list(sql.run(_OF_THREAD, (key_of(thread_id),))), changes)
-        return changes
+            files = seen[thread_id] = list[SeenFile]()
+            for *row, archived in sql.run(_OF_THREAD, (key_of(thread_id),)):
+                rows.append(cast("_Row", tuple(row)))
+                # A place outside of the home is none.
+                files.append((row[1] if _inside(row[1]) else "", bool(archived), row[2]))
+        changes = Changes()
+        self._look_at_entries(rows, changes)
+        return seen, changes
 
     def apply(self, sql: Sql, changes: Changes) -> None:
         """Write what a look found; within a transaction."""
@@ -241,8 +251,8 @@ class Reconciler:
         self._turn = others[-1][0] if len(others) == TURN else 0
         chosen: dict[int, _Row] = {row[0]: row for row in (*self._likely, *others)}
         for thread_id in self._written():
-            for row in sql.run(_OF_THREAD, (key_of(thread_id),)):
-                chosen[row[0]] = row
+            for *row, _ in sql.run(_OF_THREAD, (key_of(thread_id),)):
+                chosen[row[0]] = cast("_Row", tuple(row))
         return list(chosen.values())
 
     def _written(self) -> list[str]:

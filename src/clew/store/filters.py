@@ -75,7 +75,12 @@ class Filter:
 
 def below(cwd: str | None, folder: str) -> bool:
     """Whether a recorded folder is this one, which is normalised, or lies below it."""
-    return cwd is not None and PurePosixPath(os.path.normpath(cwd)).is_relative_to(folder)
+    if cwd is None:
+        return False
+    normal = os.path.normpath(cwd)
+    if folder.startswith("/") and normal.startswith("/") and not normal.startswith("//"):
+        return normal == folder or normal.startswith(f"{folder.rstrip('/')}/")
+    return PurePosixPath(normal).is_relative_to(folder)
 
 
 def _same(thread_id: str | None) -> str | None:

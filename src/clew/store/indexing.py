@@ -19,7 +19,7 @@ from clew.index.catalog import ThreadTable
 from clew.index.database import Database, IndexUnavailable, Sql
 from clew.index.files import KnownFile, forget_file, known_file, move_file
 from clew.index.ingest import Digested, Work, ingest
-from clew.index.reconcile import Reconciler, files_of, forget
+from clew.index.reconcile import Reconciler, SeenFile, files_of, forget
 from clew.index.rows import ThreadRow, key_of
 from clew.index.schema import LATE_DDL
 from clew.index.words import put_title, remove_documents
@@ -74,6 +74,7 @@ class Indexing:
         self.database = Database(clew_home, home.path, busy_milliseconds=busy_milliseconds, notify=notify)
         self._reconciler = Reconciler(home, now_ns)
         self._digestion = _Digestion(home, self.names)
+        self._root = f"{home.path}/"
 
     @contextmanager
     def answering(self) -> Generator[ThreadTable | None]:
@@ -121,8 +122,12 @@ class Indexing:
         """Whether the files of these threads are what their rows were made from, and lie where these say. Where they
         are not, the rows are made anew, and the answer has to be, too."""
         sql = table.sql
-        changes = self._reconciler.look_at(sql, threads)
-        wrong = [thread_id for thread_id, summary in threads.items() if not self._true(sql, thread_id, summary)]
+        seen, changes = self._reconciler.look_at(sql, threads)
+        wrong = [
+            thread_id
+            for thread_id, summary in threads.items()
+            if summary is None or not self._true(sql, thread_id, summary, seen[thread_id])
+        ]
         if not changes and not wrong:
             return True
         with sql.writing():
@@ -131,16 +136,21 @@ class Indexing:
         self._refreshed(sql)
         return False
 
-    def _true(self, sql: Sql, thread_id: str, summary: ThreadSummary | None) -> bool:
-        files = None if summary is None else files_of(sql, self.home, thread_id)
-        if summary is None or files is None:
+    def _true(self, sql: Sql, thread_id: str, summary: ThreadSummary, seen: Sequence[SeenFile]) -> bool:
+        if summary.id != thread_id:
             return False
-        current = files.current
-        return (summary.id, summary.path, summary.archived, summary.size) == (
-            thread_id,
-            str(current.plain_path),
+        told = summary.path, summary.archived, summary.size
+        if len(seen) == 1:
+            # Nearly every thread has one file, named after it.
+            path, archived, size = seen[0]
+            plain = path.removesuffix(".zst")
+            if plain.endswith(f"-{thread_id}.jsonl"):
+                return told == (f"{self._root}{plain}", archived, size)
+        files = files_of(sql, self.home, thread_id)
+        return files is not None and told == (
+            str(files.current.plain_path),
             files.archived,
-            current.size,
+            files.current.size,
         )
 
     def known_file(self, path: str) -> KnownFile | None:
