@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from written import SURROUNDINGS, message
@@ -24,6 +25,7 @@ from clew.history import (
     truncate_middle,
     truncate_output,
 )
+from clew.history.payload import path_text
 
 
 def test_a_text_within_its_budget_is_untouched() -> None:
@@ -181,3 +183,11 @@ _STATES = st.dictionaries(st.sampled_from("abc"), _VALUES, max_size=3)
 def test_a_difference_leads_from_one_state_to_the_other(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert merge(old, diff(old, new)) == new
     assert (diff(old, new) == {}) == (old == new)
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [("/a b", "/a b"), ("file:///a%20b", "/a b"), ("file://[/a", None), ("file://", None), ("", None), (3, None)],
+)
+def test_a_path_may_stand_as_an_address(value: object, path: str | None) -> None:
+    assert path_text(value) == path

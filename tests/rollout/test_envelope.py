@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clew.rollout import Line, Record, Skipped, decode_line, encode_line, payload_kind, peek_type
+from clew.rollout.envelope import STATE_LINE
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -75,7 +76,7 @@ def test_the_bare_format_comes_in_the_same_clothes() -> None:
     assert [plain(decode_line(json.dumps(line).encode())) for line in (meta, item, {"record_type": "state"})] == [
         ("session_meta", meta, meta["timestamp"], None, None),
         ("response_item", item, None, None, None),
-        ("state", {"record_type": "state"}, None, None, None),
+        (STATE_LINE, {"record_type": "state"}, None, None, None),
     ]
 
 

@@ -146,3 +146,9 @@ def test_an_unreadable_place_costs_the_lines_in_it() -> None:
         assert any("Input/output error" in why for why in skipped)
         for each in records:
             assert data[each.start : each.end] == GOOD + b"\n"
+
+
+def test_a_line_that_only_looks_like_bookkeeping_is_read() -> None:
+    line = b'{"type":"state","payload":{"id":1}}'
+    found = list(scan_forward(MemorySource(line + b"\n")))
+    assert [(one.type, bytes(one.payload)) for one in found if isinstance(one, Record)] == [("state", b'{"id":1}')]

@@ -291,7 +291,7 @@ class _Reader:
             self._place(None, start, end)
             self._weigh("", line, None)
             return
-        if record.type == STATE_LINE and record.timestamp is None:
+        if record.type == STATE_LINE:
             return
         digest.lines += 1
         members = object_from(record.payload) or {}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-__all__ = ["encode", "integer", "object_from", "objects", "part_texts", "text", "words"]
+__all__ = ["encode", "integer", "object_from", "objects", "part_texts", "path_text", "text", "words"]
 
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
@@ -55,3 +56,14 @@ def part_texts(content: Any) -> list[str]:
     if isinstance(content, str):
         return [content]
     return [part["text"] for part in objects(content) if isinstance(part.get("text"), str)]
+
+
+def path_text(value: Any) -> str | None:
+    """A path, also one that stands there as a `file://` URL; None for what is none."""
+    path = text(value)
+    if path is not None and path.startswith("file://"):
+        try:
+            path = unquote(urlsplit(path).path)
+        except ValueError:
+            return None
+    return path or None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from clew.history.metadata import ThreadMeta
-from clew.history.payload import objects, text, words
+from clew.history.payload import objects, path_text, text, words
 from clew.settings import ApprovalPolicy, Sandbox, SandboxMode, Settings
 
 __all__ = ["RecordedSettings", "recorded_approval", "recorded_sandbox"]
@@ -68,13 +67,13 @@ class RecordedSettings(msgspec.Struct, frozen=True, kw_only=True):
         """
         turn, applied = turn or {}, applied or {}
         notes: list[str] = []
-        cwd = _path(turn.get("cwd"))
+        cwd = path_text(turn.get("cwd"))
         approval = recorded_approval(turn.get("approval_policy"), notes)
         sandbox = recorded_sandbox(turn, cwd or meta.cwd, notes)
         model, effort = text(turn.get("model")), _effort(turn)
         summary, developer = text(turn.get("summary")), _developer(turn)
         if applied_last:
-            cwd = _path(applied.get("cwd")) or cwd
+            cwd = path_text(applied.get("cwd")) or cwd
             approval = recorded_approval(applied.get("approval_policy"), notes) or approval
             sandbox = recorded_sandbox(applied, cwd or meta.cwd, notes) or sandbox
             if model_now := text(applied.get("model")):
@@ -139,7 +138,7 @@ def _from_policy(policy: Any, notes: list[str]) -> Sandbox:
         return Sandbox(mode=mode)
     return Sandbox(
         mode=mode,
-        writable_roots=tuple(path for root in words(members.get("writable_roots")) if (path := _path(root))),
+        writable_roots=tuple(path for root in words(members.get("writable_roots")) if (path := path_text(root))),
         network_access=members.get("network_access") is True,
         exclude_tmpdir_env_var=members.get("exclude_tmpdir_env_var") is True,
         exclude_slash_tmp=members.get("exclude_slash_tmp") is True,
@@ -172,7 +171,7 @@ def _from_profile(profile: Any, cwd: str | None, notes: list[str]) -> Sandbox:
         value: Any = place.get("value")
         if isinstance(value, dict):
             special.add(str(cast("dict[str, Any]", value).get("kind")))
-        elif root := _path(place.get("path")):
+        elif root := path_text(place.get("path")):
             roots.append(root)
     if "root" in special and network:
         return Sandbox(mode=SandboxMode.FULL_ACCESS)
@@ -188,13 +187,6 @@ def _from_profile(profile: Any, cwd: str | None, notes: list[str]) -> Sandbox:
         exclude_tmpdir_env_var="tmpdir" not in special,
         exclude_slash_tmp="slash_tmp" not in special,
     )
-
-
-def _path(value: Any) -> str | None:
-    path = text(value)
-    if path is not None and path.startswith("file://"):
-        return unquote(urlsplit(path).path) or None
-    return path or None
 
 
 def _mode_settings(payload: dict[str, Any]) -> dict[str, Any]:

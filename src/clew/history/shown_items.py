@@ -9,9 +9,8 @@ from __future__ import annotations
 import posixpath
 import re
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
 
-from clew.history.payload import integer, objects, part_texts, text, words
+from clew.history.payload import integer, objects, part_texts, path_text, text, words
 
 __all__ = ["Shown", "agent_message", "camel", "event_item", "reasoning", "shown_item", "user_message"]
 
@@ -114,8 +113,7 @@ def _word(value: Any, default: str) -> str:
 
 
 def _path(value: Any) -> str:
-    path = text(value) or ""
-    return unquote(urlsplit(path).path) if path.startswith("file://") else path
+    return path_text(value) or ""
 
 
 def _milliseconds(value: Any) -> int | None:

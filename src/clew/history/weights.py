@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from clew.rollout.envelope import Record, Skipped, payload_kind
+from clew.rollout.envelope import STATE_LINE, Record, Skipped, payload_kind
 
 __all__ = ["CAUSES", "PICTURE", "Weights", "image_bytes", "plain_cause"]
 
@@ -69,7 +69,7 @@ _BOOKKEEPING = frozenset(
         "thread_rolled_back",
         "thread_goal_updated",
         "inter_agent_communication_metadata",
-        "state",
+        STATE_LINE,
     }
 )
 

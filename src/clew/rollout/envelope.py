@@ -29,8 +29,8 @@ __all__ = [
     "peek_type",
 ]
 
-STATE_LINE = "state"
-"""The type given to bookkeeping lines of the bare format; readers of threads leave them out."""
+STATE_LINE = "\0state"
+"""The type given to bookkeeping lines of the bare format, one that no line has; readers of threads leave them out."""
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -190,7 +190,7 @@ def _line(line: bytes, number: int, start: int, end: int, only: Collection[str] 
         return None
     found = decode_line(line, number=number, start=start, end=end)
     if isinstance(found, Record):
-        if found.type == STATE_LINE and found.timestamp is None:
+        if found.type == STATE_LINE:
             return None
         if only is not None and found.type not in only:
             return None
