@@ -5,6 +5,7 @@ Kept light on purpose: whatever is heavy is imported by the command that needs i
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ _HELP = ("--help", "-h")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and give its exit code: 0 done, 1 failed, 2 wrong usage,
     130 interrupted."""
+    if argv is None:
+        # A short command is mostly imports, whose objects all stay: looking through them again and again is a tenth of
+        # its time.
+        gc.set_threshold(50_000, 20, 20)
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = Globals(debug="--debug" in arguments)
     for stream in (sys.stdout, sys.stderr):
