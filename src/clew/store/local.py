@@ -7,8 +7,8 @@ other out; the lock is held for one turn, not for as long as a thread is loaded.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -100,6 +100,16 @@ def _give_back(lock: WriterLock, folder: Path) -> None:
         lock.release()
     except OSError as error:
         raise refusal(error, folder, lock.thread_id) from error
+
+
+@contextmanager
+def _reading(files: ThreadFiles) -> Generator[None]:
+    """What the disk does not give of a thread's files is damage to the thread."""
+    try:
+        yield
+    except OSError as error:
+        why = f"cannot be read: {error.strerror or error}"
+        raise LogDamaged(files.current.plain_path, 0, why, thread_id=files.thread_id) from error
 
 
 class LocalStore:
@@ -303,7 +313,8 @@ class LocalStore:
                 # Any of them may be what the new one goes on from.
                 held = ThreadFiles(files.thread_id, files.segments[: number + 1])
                 await anyio.to_thread.run_sync(self._settle, held)
-            planned = await anyio.to_thread.run_sync(plan, files)
+            with _reading(files):
+                planned = await anyio.to_thread.run_sync(plan, files)
             path = self._home.new_path(files.thread_id, self._clock.now(), self._ids.uuid7())
             await self._write_new(path, planned.lines)
             return planned.turns
@@ -323,7 +334,7 @@ class LocalStore:
         def plan() -> Fork:
             files = self._files(source_id)
             self._settle(files)
-            try:
+            with _reading(files):
                 return plan_fork(
                     self._home,
                     files,
@@ -337,9 +348,6 @@ class LocalStore:
                     clock=self._clock,
                     ids=self._ids,
                 )
-            except OSError as error:
-                why = f"cannot be read: {error.strerror or error}"
-                raise LogDamaged(files.current.plain_path, 0, why, thread_id=files.thread_id) from error
 
         planned = await anyio.to_thread.run_sync(plan)
         # A new id has no other writer, so no lock is needed.
