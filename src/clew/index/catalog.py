@@ -58,7 +58,7 @@ class ThreadTable:
         number, old = found
         if old is not None:
             run("DELETE FROM contents WHERE id = ?", (old,))
-        run("INSERT INTO contents (data) VALUES (?)", (row.content,))
+        run("INSERT INTO contents (data) VALUES (?)", (self.sql.packing.pack(row.content),))
         content = self.sql.last_id
         shared = (row.cwd, row.source, row.provider, row.model, row.branch, row.repository)
         run(
@@ -122,16 +122,25 @@ class ThreadTable:
 
     def content(self, thread_id: str) -> bytes | None:
         """None for a thread that is not there, or stale."""
-        return self.sql.one(
+        content = self.sql.one(
             "SELECT c.data FROM threads t JOIN contents c ON c.id = t.content WHERE t.thread = ? AND NOT t.stale",
             (key_of(thread_id),),
         )
+        return None if content is None else self._unpacked(content)
 
     def last_content(self, thread_id: str) -> bytes | None:
         """The same, stale or not."""
-        return self.sql.one(
+        content = self.sql.one(
             "SELECT c.data FROM threads t JOIN contents c ON c.id = t.content WHERE t.thread = ?", (key_of(thread_id),)
         )
+        return None if content is None else self._unpacked(content)
+
+    def _unpacked(self, content: bytes | None) -> bytes:
+        """Nothing, where it is no content: whoever reads it finds out."""
+        try:
+            return b"" if content is None else self.sql.packing.unpack(content)
+        except ValueError:
+            return b""
 
     def beginning_with(self, prefix: str, limit: int) -> list[str]:
         """Ids that begin so, in their order."""
@@ -215,8 +224,9 @@ class ThreadTable:
             values,
         )
         for key, thread, content in rows:
-            if text in content.lower() or _FOLDED(content):
-                yield FoundRow(key, id_from_key(thread), content)
+            found = self._unpacked(content)
+            if text in found.lower() or _FOLDED(found):
+                yield FoundRow(key, id_from_key(thread), found)
 
     def _walked(self, query: RowQuery, filters: _Filters, archived: bool) -> Iterator[FoundRow]:
         conditions: list[str] = ["t.archived = ?", "NOT t.stale"]
@@ -250,7 +260,7 @@ class ThreadTable:
             content = self.sql.one(
                 "SELECT c.data FROM threads t JOIN contents c ON c.id = t.content WHERE t.id = ?", (number,)
             )
-            yield FoundRow(key, id_from_key(thread), content)
+            yield FoundRow(key, id_from_key(thread), self._unpacked(content))
 
     # -- choosing
 

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import apsw
 
+from clew.index.packing import Packing
 from clew.index.schema import DDL, SCHEMA_VERSION, SIGNATURE
 
 __all__ = ["Database", "IndexUnavailable", "Sql", "index_path"]
@@ -46,6 +47,7 @@ class Sql:
     """A connection, as the rooms above need it."""
 
     def __init__(self, connection: Any) -> None:
+        self.packing = Packing()
         self.connection = connection  # an `apsw.Connection`, whose own types leave too much open
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:

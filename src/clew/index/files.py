@@ -7,11 +7,12 @@ from typing import Any
 
 import apsw
 import msgspec
-import zstandard
 
 from clew.history.digest import DIGEST_VERSION, Digest
 from clew.history.metadata import ThreadMeta
+from clew.index.packing import Packing
 from clew.index.sql import Row, rows, run
+from clew.rollout.layout import RolloutName
 
 __all__ = [
     "FILES_DDL",
@@ -24,13 +25,14 @@ __all__ = [
     "known_files",
     "move_file",
     "tail_of",
+    "thread_of",
     "unpack_digest",
 ]
 
 FILES_DDL = """
 CREATE TABLE files (
     id INTEGER PRIMARY KEY,
-    path TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
     thread TEXT NOT NULL,
     device INTEGER NOT NULL,
     inode INTEGER NOT NULL,
@@ -48,7 +50,8 @@ CREATE TABLE files (
 );
 CREATE INDEX files_thread ON files (thread);
 """
-"""`path` is relative to the home and without `.zst`; `size`, `mtime_ns`, `device` and `inode` are those of the file as
+"""`path` is relative to the home and without `.zst`, and no two rows have the same: a file is looked for by its thread
+and its path, since an index of paths would take more than the paths do. `size`, `mtime_ns`, `device` and `inode` are those of the file as
 it lay there (packed if `packed`) when it was read; `offset` counts unpacked bytes that were taken, the last
 `tail_length` of them have the checksum `tail_sum`. `oldest` and `newest` bound the ids of its documents; `title` is the
 one that holds its title."""
@@ -105,7 +108,7 @@ class Packer:
     """Makes digests small. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._compressor = zstandard.ZstdCompressor(level=1)
+        self._packing = Packing()
 
     def pack(self, digest: Digest) -> bytes:
         """As it is stored."""
@@ -115,24 +118,27 @@ class Packer:
         else:
             stored = _StoredMeta(*(getattr(meta, name) for name, _, _ in _MEMBERS))
             data = _encoder.encode((msgspec.structs.replace(digest, meta=None), stored))
-        return self._compressor.compress(data)
+        return self._packing.pack(data)
 
 
 def unpack_digest(stored: bytes) -> Digest:
     """Raises `ValueError` for what is none."""
-    try:
-        digest, meta = _decoder.decode(zstandard.ZstdDecompressor().decompress(stored))
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
+    digest, meta = _decoder.decode(Packing().unpack(stored))
     if meta is not None:
         digest.meta = ThreadMeta(**msgspec.structs.asdict(meta))
     return digest
 
 
 def known_file(connection: apsw.Connection, path: str) -> KnownFile | None:
-    for row in rows(connection, _SELECT + "WHERE path = ?", (path,)):
+    for row in rows(connection, _SELECT + "WHERE thread = ? AND path = ?", (thread_of(path), path)):
         return _known(row)
     return None
+
+
+def thread_of(path: str) -> str | None:
+    """The thread of a file, as its name tells it; None where it tells none."""
+    name = RolloutName.parse(path.rpartition("/")[2])
+    return None if name is None else name.thread_id
 
 
 def known_files(connection: apsw.Connection) -> dict[str, KnownFile]:

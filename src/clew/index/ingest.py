@@ -284,14 +284,16 @@ def _read(
 
 # -- writing
 
-_UPSERT = """
-INSERT INTO files (path, thread, device, inode, size, mtime_ns, packed, offset, tail_length, tail_sum, version, digest)
+_INSERT = """
+INSERT INTO files (thread, path, device, inode, size, mtime_ns, packed, offset, tail_length, tail_sum, version, digest)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (path) DO UPDATE SET
-    thread = excluded.thread, device = excluded.device, inode = excluded.inode, size = excluded.size,
-    mtime_ns = excluded.mtime_ns, packed = excluded.packed, offset = excluded.offset,
-    tail_length = excluded.tail_length, tail_sum = excluded.tail_sum, version = excluded.version,
-    digest = excluded.digest
+RETURNING id
+"""
+_UPDATE = """
+UPDATE files SET
+    device = ?3, inode = ?4, size = ?5, mtime_ns = ?6, packed = ?7, offset = ?8, tail_length = ?9, tail_sum = ?10,
+    version = ?11, digest = ?12
+WHERE thread = ?1 AND path = ?2
 RETURNING id
 """
 
@@ -331,7 +333,11 @@ def _store(connection: apsw.Connection, batch: _Batch, report: Report, stored: S
 def _before(connection: apsw.Connection, piece: _Piece) -> bool | None:
     """Whether there is a row of the file; None when it is not the one that the piece continues: another process was
     quicker, and what it took is right."""
-    found = row(connection, "SELECT offset, device, inode, version FROM files WHERE path = ?", (piece.work.path,))
+    found = row(
+        connection,
+        "SELECT offset, device, inode, version FROM files WHERE thread = ? AND path = ?",
+        (piece.work.file.thread_id, piece.work.path),
+    )
     known = piece.work.known
     if piece.begin > 0 and not piece.first:
         fits = found is not None and found[0] == piece.begin and found[3] == DIGEST_VERSION
@@ -343,16 +349,16 @@ def _before(connection: apsw.Connection, piece: _Piece) -> bool | None:
 
 
 def _put(connection: apsw.Connection, piece: _Piece, existing: bool) -> int:
+    place = piece.work.file.thread_id, piece.work.path
     if existing and piece.anew:
-        for (file,) in rows(connection, "SELECT id FROM files WHERE path = ?", (piece.work.path,)):
+        for (file,) in rows(connection, "SELECT id FROM files WHERE thread = ? AND path = ?", place):
             remove_documents(connection, file)
     device, inode = piece.identity
     stored = row(
         connection,
-        _UPSERT,
+        _UPDATE if existing else _INSERT,
         (
-            piece.work.path,
-            piece.work.file.thread_id,
+            *place,
             device,
             inode,
             piece.size if piece.done else -1,
