@@ -122,6 +122,21 @@ def test_the_index_of_an_older_version_is_made_anew(bench: IndexBench) -> None:
     assert bench.told == []
 
 
+def test_what_an_older_version_took_is_given_back(bench: IndexBench) -> None:
+    from clew.index.database import Database
+
+    database = Database(bench.clew_home, bench.home.path)
+    with database.using() as sql:
+        sql.run("CREATE TABLE old (data)")
+        sql.run("INSERT INTO old VALUES (zeroblob(?))", (1 << 20,))
+    database.close()
+    _set_version(bench.index, SCHEMA_VERSION - 1)
+    with database.using() as sql:
+        assert sql.one("PRAGMA freelist_count") == 0
+        assert sql.one("PRAGMA page_count") * sql.one("PRAGMA page_size") < 1 << 20
+    database.close()
+
+
 def test_the_database_of_something_else_is_set_aside(bench: IndexBench) -> None:
     for path in bench.clew_home.glob("index*"):
         path.unlink()

@@ -25,8 +25,10 @@ __all__ = ["Database", "IndexUnavailable", "Sql", "index_path"]
 FILE = "index.sqlite3"
 BUSY_MILLISECONDS = 250
 """How long an answer waits for others that write."""
-PAGES = 2048
-"""Pages of the file that a connection keeps in memory, 4 KB each."""
+PAGE_SIZE = 8192
+"""Bytes of a page: half of what smaller ones leave empty behind the blocks of the full-text tables."""
+PAGES = 1024
+"""Pages of the file that a connection keeps in memory."""
 
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 _BUSY = (apsw.BusyError, apsw.LockedError, apsw.SchemaChangeError)
@@ -166,6 +168,7 @@ class Database:
             connection.pragma("cache_size", PAGES)
             version = self._version(connection)
             if version == 0:
+                connection.pragma("page_size", PAGE_SIZE)
                 connection.reserve_bytes(reserve=8)  # room for a checksum in every page
             connection.pragma("journal_mode", "wal")
             connection.pragma("synchronous", "normal")
@@ -173,6 +176,10 @@ class Database:
                 raise self._refuse("a newer version of clew made it", path)
             if version < SCHEMA_VERSION or not self._is_ours(connection):
                 self._make(connection)
+                if version > 0:
+                    # The pages of the older tables would stay in the file. They are used up where others hold it.
+                    with contextlib.suppress(*_BUSY):
+                        connection.execute("VACUUM")
         except BaseException:
             connection.close()
             raise

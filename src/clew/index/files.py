@@ -51,10 +51,10 @@ CREATE TABLE files (
 CREATE INDEX files_thread ON files (thread);
 """
 """`path` is relative to the home and without `.zst`, and no two rows have the same: a file is looked for by its thread
-and its path, since an index of paths would take more than the paths do. `size`, `mtime_ns`, `device` and `inode` are those of the file as
-it lay there (packed if `packed`) when it was read; `offset` counts unpacked bytes that were taken, the last
-`tail_length` of them have the checksum `tail_sum`. `oldest` and `newest` bound the ids of its documents; `title` is the
-one that holds its title."""
+and its path, since an index of paths would take more than the paths do. `size`, `mtime_ns`, `device` and `inode` are
+those of the file as it lay there (packed if `packed`) when it was read; `offset` counts unpacked bytes that were taken,
+the last `tail_length` of them have the checksum `tail_sum`. `oldest` and `newest` bound the ids of its documents;
+`title` is the one that holds its title."""
 
 TAIL = 4096
 _SELECT = """

@@ -34,7 +34,7 @@ PIECE = 4 << 20
 """Characters said in one piece of a large file."""
 BATCH_TEXT = 2 << 20
 BATCH_FILES = 512
-CHECKPOINT, USUAL_CHECKPOINT = 8000, 1000
+CHECKPOINT, USUAL_CHECKPOINT = 4000, 500
 """Pages in the log of the database from which on they are moved into it: each time costs two syncs."""
 WAITING = 2
 """Batches that may be read ahead."""

@@ -6,14 +6,14 @@ import zstandard
 
 __all__ = ["Packing"]
 
-LEVEL = 1
+LEVEL = 3
 
 _ID = b"01a18a0d-e394-7873-b965-3e26d4e54c1a"
 # What comes last is the cheapest to point at. Only the shape matters: names of members, fixed words, and the values
 # that most threads have. Changing a byte of it makes what was packed before unreadable: raise `SCHEMA_VERSION`.
 _DICTIONARY = b"".join(
     (
-        b" please can you make sure that the this is in of and to for with add fix update remove refactor test tests"
+        b" please can you make sure that the this is in of and to for with add fix update remove refactor test tests",
         b" function file class module error when it a not why does how implement change build run code use should",
         b"\xc0\xc0\xc3\xc0\xc0\xc3\x9a\x01\x91\xce\x90\xc2\xc0\xc2\xc2\xc2\xc3\xc2\xc3\xc2\xc0\x90\xdc\x00\x12\xd9$",
         b"\xc2\xc2\xc2\xc2\xcf\x87\xabtool_output\xce\x00\x01\xaatool_calls\xcd\xa8messages\xcd\xa9reasoning\xcd",

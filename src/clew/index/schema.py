@@ -97,11 +97,11 @@ CREATE VIRTUAL TABLE titles USING fts5 (
 _COVERED = ", ".join(DIMENSIONS)
 
 DDL = _BASE + FILES_DDL + WORDS_DDL
-"""`mtime_ns` of a folder is -1 where it may have changed since without telling; so may an entry that is not `sure`;
-one that is `taken` was digested as it is. No entry gets the number of an earlier one: what a look found is written
-later, by numbers. Paths are relative to the home. Ids are their 16 bytes. `version` counts how often a thread became
-stale. `name` is what the order of names sorts by, `named` the name itself; `content` is a row of `contents`, packed,
-which nobody looks into here. `bases` are the files, by the last id of their names, that a thread inherits from; `direct`
+"""`mtime_ns` of a folder is -1 where it may have changed since without telling; so may an entry that is not `sure`; one
+that is `taken` was digested as it is. No entry gets the number of an earlier one: what a look found is written later,
+by numbers. Paths are relative to the home. Ids are their 16 bytes. `version` counts how often a thread became stale.
+`name` is what the order of names sorts by, `named` the name itself; `content` is a row of `contents`, packed, which
+nobody looks into here. `bases` are the files, by the last id of their names, that a thread inherits from; `direct`
 where one of its own files names it."""
 
 LATE_DDL = (
