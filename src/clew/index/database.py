@@ -27,7 +27,7 @@ BUSY_MILLISECONDS = 250
 """How long an answer waits for others that write."""
 PAGE_SIZE = 8192
 """Bytes of a page: half of what smaller ones leave empty behind the blocks of the full-text tables."""
-PAGES = 1024
+PAGES = 2048
 """Pages of the file that a connection keeps in memory."""
 
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
