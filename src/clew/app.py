@@ -103,6 +103,7 @@ async def open_library(
             folders=parts.folders,
             ledger=parts.store.ledger,
             keeper=parts.store.keeper,
+            places=parts.store.turn_places,
         )
     finally:
         parts.close()
@@ -166,6 +167,7 @@ async def open_threads(
             folders=parts.folders,
             ledger=store.ledger,
             keeper=store.keeper,
+            places=store.turn_places,
         ) as threads:
             yield threads
     finally:

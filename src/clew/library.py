@@ -14,7 +14,7 @@ from clew.clock import Clock
 from clew.errors import BadRequest, ClewError, Owner, ThreadNotFound, Unsupported
 from clew.history.context import Context
 from clew.history.lines import settings_lines
-from clew.history.metadata import read_meta
+from clew.history.metadata import ThreadMeta, read_meta
 from clew.history.rebuilding import rebuild_from
 from clew.history.turn_offsets import TurnOffsets
 from clew.history.turns import Turn as RecordedTurn
@@ -22,9 +22,20 @@ from clew.history.turns import turns_page
 from clew.ids import IdSource
 from clew.keeping import Keeping
 from clew.kinship import Branch, Comparison, compare_logs, descent, families
+from clew.rollout.offsets import ThreadLog
 from clew.settings import Settings
 from clew.store.checkouts import Candidate, Identity, checkouts, find_moved, neighbours
-from clew.store.contracts import Catalog, Ledger, ListQuery, LogStore, Page, SearchPage, SearchQuery, ThreadSummary
+from clew.store.contracts import (
+    Catalog,
+    Ledger,
+    ListQuery,
+    LogStore,
+    Page,
+    SearchPage,
+    SearchQuery,
+    ThreadSummary,
+    TurnPlaces,
+)
 from clew.store.keeper import Keeper
 from clew.store.queries import ShowProgress, Stop
 from clew.store.relocations import Move, Relocations
@@ -37,6 +48,12 @@ _Answer = TypeVar("_Answer")
 
 _OFFSETS = 32
 """Of how many threads it is remembered where their turns are."""
+
+_LARGE = 1 << 20
+"""Bytes of a log from which on it is kept for other processes where its turns are."""
+
+_GROWN = 1 << 22
+"""Bytes that a log grew by since then before it is kept again."""
 
 
 class TurnView(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +97,7 @@ class Library(Keeping):
         ledger: Ledger | None = None,
         folders: Relocations | None = None,
         keeper: Keeper | None = None,
+        places: TurnPlaces | None = None,
     ) -> None:
         self._logs = logs
         self._catalog = catalog
@@ -90,7 +108,9 @@ class Library(Keeping):
         self._ledger = ledger
         self._keeper = keeper
         self._folders = folders
-        self._turns_at: dict[str, tuple[object, TurnOffsets]] = {}  # where turns are in a log, by its version
+        self._places = places
+        # Where turns are in a log, its version, and how much of it another process would know.
+        self._turns_at: dict[str, tuple[object, TurnOffsets, int]] = {}
 
     # -- finding and reading
 
@@ -187,17 +207,29 @@ class Library(Keeping):
             found = turns_page(back, limit=limit, subagent_start=meta.subagent_start, live=live)
             return _turns_page(found.turns, more=found.more)
         log = self._logs.log(thread_id)
-        version, offsets = kept or (None, None)
+        version, offsets, shared = kept or (None, None, 0)
         if offsets is None or version != log.version:
-            offsets = TurnOffsets(meta.history_mode, subagent_start=meta.subagent_start)
+            offsets = self._offsets(log, thread_id, meta)
+            shared = offsets.covered(log)
         offsets.extend(log)
         page = offsets.page(log, limit=limit, after=cursor, newest_first=newest_first, live=live)
-        self._turns_at[thread_id] = log.version, offsets
+        if self._places is not None and offsets.covered(log) - shared >= (_GROWN if shared else _LARGE):
+            data = offsets.to_bytes(log)
+            if data is not None and self._places.put(thread_id, data):
+                shared = offsets.covered(log)
+        self._turns_at[thread_id] = log.version, offsets, shared
         while len(self._turns_at) > _OFFSETS:
             self._turns_at.pop(next(iter(self._turns_at)), None)
         if page is None:
             raise BadRequest("cursor", "this is no cursor of an earlier page")
         return _turns_page(page.turns, more=page.more)
+
+    def _offsets(self, log: ThreadLog, thread_id: str, meta: ThreadMeta) -> TurnOffsets:
+        """What another process found out about a log, else nothing."""
+        mode, start = meta.history_mode, meta.subagent_start
+        data = None if self._places is None else self._places.get(thread_id)
+        known = None if data is None else TurnOffsets.from_bytes(data, log, mode, subagent_start=start)
+        return known or TurnOffsets(mode, subagent_start=start)
 
     def _live_turn(self, thread_id: str) -> str | None:
         """The turn that runs now, here or in the program that holds the thread."""

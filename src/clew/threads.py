@@ -31,7 +31,7 @@ from clew.library import Library, TurnsPage, TurnView
 from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
 from clew.settings import ApprovalPolicy, Overrides, Settings
-from clew.store.contracts import Catalog, Lease, Ledger, LogStore
+from clew.store.contracts import Catalog, Lease, Ledger, LogStore, TurnPlaces
 from clew.store.keeper import Keeper
 from clew.store.relocations import Relocations
 from clew.turn import Turn
@@ -148,6 +148,7 @@ class Threads(Library):
         ledger: Ledger | None = None,
         folders: Relocations | None = None,
         keeper: Keeper | None = None,
+        places: TurnPlaces | None = None,
     ) -> None:
         super().__init__(
             logs,
@@ -159,6 +160,7 @@ class Threads(Library):
             ledger=ledger,
             folders=folders,
             keeper=keeper,
+            places=places,
         )
         self._engine = engine
         # A look at least: whether the holder is a clew, which is waited for, must be known.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -236,6 +237,25 @@ class LegacyBuilder:
         self._events = events
         self.touched: Draft | None = None
         """The turn that the last line said something about."""
+
+    @classmethod
+    def resumed(
+        cls, closed: Sequence[Draft], open_: Draft | None, counted: tuple[int, int], *, events: bool
+    ) -> LegacyBuilder:
+        """One that goes on where another one stood: with its `closed` turns and its `open` one."""
+        builder = cls(counted, events=events)
+        for draft in closed:
+            draft.earlier = builder._ids.get(draft.id)
+            builder._ids[draft.id] = draft
+            builder._turns.append(draft)
+            builder._closed_items += draft.count
+        builder.open = open_
+        return builder
+
+    @property
+    def closed(self) -> Sequence[Draft]:
+        """The turns that are over, oldest first."""
+        return self._turns
 
     @property
     def counted(self) -> tuple[int, int]:

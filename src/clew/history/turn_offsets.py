@@ -1,27 +1,32 @@
 """Where the lines of each turn are, so that any page of turns is read without the rest of the log.
 
-An index in memory over a log that only grows: it is extended from where it stopped. What it keeps of a turn are the
-places of its lines and, for a legacy one, two counters; a turn that the lines cannot tell by themselves (one that an
-event reached after its end) is kept whole.
+An index over a log that only grows: it is extended from where it stopped, also by another process. What it keeps of a
+turn are the places of its lines and, for a legacy one, two counters; a turn that the lines cannot tell by themselves
+(one that an event reached after its end) is kept whole.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from clew.events import TurnError
 from clew.history.payload import object_from, text
-from clew.history.turn_drafts import LEGACY_EVENTS, PAGINATED_EVENTS, Draft, LegacyBuilder, Projection, Turn
+from clew.history.turn_drafts import LEGACY_EVENTS, PAGINATED_EVENTS, Draft, LegacyBuilder, Projection, Turn, TurnStatus
 from clew.history.turns import TurnsSlice
 from clew.rollout.envelope import Record, Skipped, payload_kind
 from clew.rollout.offsets import Mark
-from clew.rollout.scan import Passes
+from clew.rollout.scan import UNREADABLE, Passes
 
 __all__ = ["TurnLog", "TurnOffsets"]
+
+_STORED_AS = 1
+"""Another number for every change of what is stored, or of what is made of lines."""
 
 _HEAD = rb'\{"timestamp":"[^"\\]*",(?:"ordinal":\d+,)?"type":"'
 _OTHER_EVENT = rb'event_msg","payload":\{"type":"(?!(?:%s)")\w+"'
@@ -46,6 +51,10 @@ class TurnLog(Protocol):
 
     def settled(self, mark: Mark) -> bool: ...
 
+    def before(self, mark: Mark) -> int: ...
+
+    def seal(self, mark: Mark) -> bytes | None: ...
+
 
 class _Ref(msgspec.Struct):
     type: str | None = None
@@ -53,6 +62,56 @@ class _Ref(msgspec.Struct):
 
 
 _ref_decoder = msgspec.json.Decoder(_Ref)
+
+
+_StoredPlaces = list[tuple[int, bytes]]
+"""By file: pairs of start and end, eight bytes each, little end first."""
+
+
+class _StoredDraft(msgspec.Struct, array_like=True):
+    id: str
+    line: int
+    explicit: bool
+    compacted: bool
+    status: TurnStatus
+    items: list[dict[str, Any]]
+    started_at: int | None
+    completed_at: int | None
+    duration_ms: int | None
+    error: TurnError | None
+    count: int
+    before: tuple[int, int]
+    whole: bool
+    emptied: bool
+    places: _StoredPlaces
+
+
+class _StoredLegacy(msgspec.Struct, array_like=True, tag="legacy"):
+    closed: list[_StoredDraft]
+    open: _StoredDraft | None
+    counted: tuple[int, int]
+    events: bool
+    exact: bool
+    passed: bool
+
+
+class _StoredPaginated(msgspec.Struct, array_like=True, tag="paginated"):
+    start: int | None
+    places: list[tuple[str, _StoredPlaces]]
+    order: list[str]
+
+
+class _Stored(msgspec.Struct, array_like=True):
+    """`seal` is the log's, for the mark."""
+
+    version: int
+    seal: bytes
+    mark: tuple[int, int]
+    turns: _StoredLegacy | _StoredPaginated
+
+
+_stored_encoder = msgspec.msgpack.Encoder()
+_stored_decoder = msgspec.msgpack.Decoder(_Stored)
 
 
 class _Places:
@@ -68,6 +127,23 @@ class _Places:
             self._files.append((file, array("Q")))
         self._files[-1][1].extend((record.start, record.end))
 
+    def stored(self) -> _StoredPlaces:
+        return [(file, _little(places).tobytes()) for file, places in self._files]
+
+    @classmethod
+    def restored(cls, stored: _StoredPlaces) -> _Places:
+        """Raises `ValueError` for what are no places."""
+        made = cls()
+        for file, data in stored:
+            if not data or len(data) % 16:
+                raise ValueError("places are pairs")
+            places = array("Q")
+            places.frombytes(data)
+            made._files.append((file, _little(places)))
+        if not made._files:
+            raise ValueError("a turn without lines")
+        return made
+
     def first(self) -> Mark:
         file, places = self._files[0]
         return Mark(file, places[0])
@@ -76,6 +152,13 @@ class _Places:
         for file, places in self._files:
             numbers = iter(places)
             yield file, list(zip(numbers, numbers, strict=True))
+
+
+def _little(numbers: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers
 
 
 def _read_again(log: TurnLog, wanted: Sequence[_Places]) -> list[list[Record]]:
@@ -108,12 +191,50 @@ class TurnOffsets:
         self._turns: _LegacyTurns | _PaginatedTurns
         self._turns = _PaginatedTurns(subagent_start) if history_mode == "paginated" else _LegacyTurns()
         self._mark = Mark()
+        self._unread = False
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes, log: TurnLog, history_mode: str, *, subagent_start: int | None = None
+    ) -> TurnOffsets | None:
+        """What `to_bytes` gave, to be extended; None where the log does not begin any more with what it was made from,
+        or `data` is anything else."""
+        made = cls(history_mode, subagent_start=subagent_start)
+        try:
+            stored = _stored_decoder.decode(data)
+            if stored.version != _STORED_AS or min(stored.mark) < 0:
+                return None
+            turns = made._turns.restored(stored.turns)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return None
+        mark = Mark(*stored.mark)
+        if turns is None or log.seal(mark) != stored.seal:
+            return None
+        made._turns, made._mark = turns, mark
+        return made
+
+    def to_bytes(self, log: TurnLog) -> bytes | None:
+        """What is known of the log, for another process. None where that would not be known again, or not be all:
+        a part of the log could not be read."""
+        seal = None if self._unread else log.seal(self._mark)
+        if seal is None:
+            return None
+        try:
+            return _stored_encoder.encode(
+                _Stored(_STORED_AS, seal, (self._mark.file, self._mark.offset), self._turns.stored())
+            )
+        except (OverflowError, ValueError, RecursionError):
+            return None  # numbers and texts that JSON can hold, and this cannot
+
+    def covered(self, log: TurnLog) -> int:
+        """Bytes of the log that need not be read again to extend it."""
+        return log.before(self._mark)
 
     def extend(self, log: TurnLog) -> None:
         """Read what was added to the log since the last time."""
         if not log.settled(self._mark):
             # The last line had no end, and may be another one by now.
-            self._turns, self._mark = self._turns.anew(), Mark()
+            self._turns, self._mark, self._unread = self._turns.anew(), Mark(), False
         try:
             self._read(log)
         except _Again:
@@ -133,6 +254,8 @@ class TurnOffsets:
             if isinstance(record, Record):
                 self._turns.read(file, record)
                 self._mark = Mark(file, record.end)
+            elif UNREADABLE in record.why:
+                self._unread = True
 
     def page(
         self, log: TurnLog, *, limit: int, after: str | None = None, newest_first: bool = False, live: str | None = None
@@ -163,6 +286,40 @@ class _LegacyTurns:
 
     def anew(self, *, exact: bool = False) -> _LegacyTurns:
         return _LegacyTurns(exact=exact or self._exact)
+
+    def stored(self) -> _StoredLegacy:
+        builder = self._builder
+        return _StoredLegacy(
+            closed=[self._stored(draft) for draft in builder.closed],
+            open=None if builder.open is None else self._stored(builder.open),
+            counted=builder.counted,
+            events=builder.told_by_events,
+            exact=self._exact,
+            passed=self._passed,
+        )
+
+    def _stored(self, draft: Draft) -> _StoredDraft:
+        members = {name: getattr(draft, name) for name in _StoredDraft.__struct_fields__[:-1]}
+        return _StoredDraft(**members, places=self._places[draft].stored())
+
+    @staticmethod
+    def restored(stored: _StoredLegacy | _StoredPaginated) -> _LegacyTurns | None:
+        if not isinstance(stored, _StoredLegacy):
+            return None
+        made = _LegacyTurns(exact=stored.exact)
+        closed = [made._restored(draft) for draft in stored.closed]
+        open_ = None if stored.open is None else made._restored(stored.open)
+        made._builder = LegacyBuilder.resumed(closed, open_, stored.counted, events=stored.events)
+        made._passed = stored.passed
+        return made
+
+    def _restored(self, stored: _StoredDraft) -> Draft:
+        names = _StoredDraft.__struct_fields__[:-1]
+        draft = Draft(**{name: getattr(stored, name) for name in names})
+        self._places[draft] = _Places.restored(stored.places)
+        if draft.whole and not draft.emptied:
+            self._filled.append(draft)
+        return draft
 
     def passes(self, data: bytes, start: int, end: int) -> object:
         if self._exact or not self._builder.told_by_events:
@@ -236,6 +393,18 @@ class _PaginatedTurns:
 
     def anew(self, *, exact: bool = False) -> _PaginatedTurns:
         return _PaginatedTurns(self._start)
+
+    def stored(self) -> _StoredPaginated:
+        places = [(turn_id, places.stored()) for turn_id, places in self._places.items()]
+        return _StoredPaginated(start=self._start, places=places, order=list(self._order))
+
+    def restored(self, stored: _StoredLegacy | _StoredPaginated) -> _PaginatedTurns | None:
+        if not isinstance(stored, _StoredPaginated) or stored.start != self._start:
+            return None
+        made = _PaginatedTurns(self._start)
+        made._places = {turn_id: _Places.restored(places) for turn_id, places in stored.places}
+        made._order = dict.fromkeys(stored.order)
+        return made if made._order.keys() <= made._places.keys() else None
 
     def passes(self, data: bytes, start: int, end: int) -> object:
         return _NOT_PAGINATED(data, start, end)

@@ -128,6 +128,16 @@ class Database:
                 self._rollback()
                 raise
 
+    @contextlib.contextmanager
+    def at_once(self) -> Generator[Sql]:
+        """As `using`, for what may as well be left: others that write are not waited for."""
+        with self.using() as sql:
+            sql.connection.set_busy_timeout(0)
+            try:
+                yield sql
+            finally:
+                sql.connection.set_busy_timeout(self._busy)
+
     def close(self) -> None:
         with self._lock:
             sql, self._sql = self._sql, None

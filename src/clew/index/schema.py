@@ -102,7 +102,7 @@ that is `taken` was digested as it is. No entry gets the number of an earlier on
 by numbers. Paths are relative to the home. Ids are their 16 bytes. `version` counts how often a thread became stale.
 `name` is what the order of names sorts by, `named` the name itself; `content` is a row of `contents`, packed, which
 nobody looks into here. `bases` are the files, by the last id of their names, that a thread inherits from; `direct`
-where one of its own files names it."""
+where one of its own files names it. `offsets` are `turn_places`, `version` the checksum of `data`."""
 
 LATE_DDL = (
     # Each order has an index of its own that also holds what is filtered by, so that walking it touches no other page.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,6 +22,10 @@ GAP = 1 << 15
 """Bytes between two lines that are read along rather than asked for separately."""
 
 AT_ONCE = 1 << 22
+
+TAIL = 1 << 16
+"""Bytes before a place by which it is known again: in fewer there may be nothing but a part of a long answer, without
+an id or a time."""
 
 
 class Mark(NamedTuple):
@@ -101,3 +107,37 @@ class ThreadLog:
                 return source.read_at(mark.offset - 1, 1) == b"\n"
         except OSError:
             return False
+
+    def before(self, mark: Mark) -> int:
+        """Bytes of the whole log before a mark, unpacked."""
+        return sum(link.end or 0 for link in self._links[: mark.file]) + mark.offset
+
+    def seal(self, mark: Mark) -> bytes | None:
+        """By what it is known in another process that everything before a mark is what it was: the seal stays the same
+        while files only grow behind it. None where that cannot be told, or the line before the mark has no end."""
+        if mark.file >= len(self._links) or any(identity is None for _, identity, _ in self.version):
+            return None
+        try:
+            ends = [self._end(n, mark) for n in range(mark.file + 1)]
+        except OSError:
+            return None
+        return None if None in ends else hashlib.sha256(repr((self.version, ends)).encode()).digest()
+
+    def _end(self, number: int, mark: Mark) -> tuple[int, int] | None:
+        """What a file looks like where it ends for a mark."""
+        link, identity = self._links[number], self.version[number][1]
+        if link.file.compressed:
+            # Never written to: another content is another file.
+            status = self._home.fs.stat(link.file.path)
+            return (status.size, status.mtime_ns) if status.identity == identity else None
+        end = mark.offset if number == mark.file else link.end
+        if end is None:
+            return None
+        start = max(0, end - TAIL)
+        with contextlib.closing(self._home.fs.open_read(link.file.path)) as file:
+            tail = file.read_at(start, end - start)
+            if file.identity() != identity:
+                return None
+        if len(tail) < end - start or (number == mark.file and end > 0 and not tail.endswith(b"\n")):
+            return None
+        return end, zlib.crc32(tail)

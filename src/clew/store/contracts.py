@@ -36,6 +36,7 @@ __all__ = [
     "SearchProgress",
     "SearchQuery",
     "ThreadSummary",
+    "TurnPlaces",
 ]
 
 
@@ -192,4 +193,15 @@ class Ledger(Protocol):
         self, thread_ids: Collection[str] = (), *, stop: Stop | None = None, progress: ShowProgress | None = None
     ) -> Space:
         """Where the bytes are: of the whole home, or of some threads. Raises `ThreadNotFound`."""
+        ...
+
+
+class TurnPlaces(Protocol):
+    """What is kept of where the turns of large logs are, one text of bytes per thread. It may be gone or out of date at
+    any time. Blocks, and belongs in a worker thread; raises nothing."""
+
+    def get(self, thread_id: str) -> bytes | None: ...
+
+    def put(self, thread_id: str, data: bytes) -> bool:
+        """Whether it was kept."""
         ...

@@ -22,6 +22,7 @@ from clew.index.ingest import Digested, Work, ingest
 from clew.index.reconcile import Reconciler, SeenFile, files_of, forget
 from clew.index.rows import ThreadRow, key_of
 from clew.index.schema import LATE_DDL
+from clew.index.turn_places import forget_vanished
 from clew.index.words import put_title, remove_documents
 from clew.rollout import File, FileSystem, Home, RolloutFile, RolloutName
 from clew.store.names import CachedNames
@@ -312,6 +313,7 @@ class IndexWorker:
                 if not _fact(sql, "complete"):
                     for statement in LATE_DDL:
                         sql.run(statement)
+                forget_vanished(sql)
                 _set_fact(sql, "complete", 1)
                 _set_fact(sql, "swept", time.time())
             report.complete = True

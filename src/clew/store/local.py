@@ -63,6 +63,7 @@ from clew.store.peer_index import path_in_database
 from clew.store.refusals import refusal
 from clew.store.search import Scan, bundled_ripgrep
 from clew.store.shelf import Shelf
+from clew.store.turn_places import IndexedPlaces
 
 __all__ = ["IndexUse", "LocalStore"]
 
@@ -183,6 +184,11 @@ class LocalStore:
         """The index that is used; only where one is."""
         assert self._indexing is not None, "this store was opened without an index"
         return self._indexing.database
+
+    @property
+    def turn_places(self) -> IndexedPlaces | None:
+        """Where the turns of large logs are; None without an index."""
+        return None if self._indexing is None else IndexedPlaces(self._indexing.database)
 
     def index_waits(self) -> bool:
         """Whether there is so much to do for the index, and nobody in this process that does it, that a process of its
