@@ -3,8 +3,8 @@
     python benchmarks/keeping.py --home DIR            # a home, which is copied first
     python benchmarks/keeping.py                       # 1,000 small threads built for it
 
-Each figure is the median over threads spread over the home, in a warm process; `slowest` is the slowest of them. Beside
-them stands what the disk itself needs for one write that is synced.
+Each figure is the median over threads spread over the home, in a warm process, with a complete index; `slowest` is the
+slowest of them. Beside them stands what the disk itself needs for one write that is synced.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from clew.errors import Owner
 from clew.ids import SystemIds
 from clew.rollout import Home, RealFileSystem
 from clew.store import LocalStore
+from clew.store.indexing import IndexWorker
 from clew.testing import ThreadBuilder
 from clew.testing.builders import BEGINNING
 
@@ -62,7 +63,8 @@ def main() -> int:
 def _measured(home: Home, clew_home: Path, runs: int) -> list[tuple[str, list[float]]]:
     clock = SystemClock()
     owner = Owner("clew bench", os.getpid())
-    store = LocalStore(home.fs, home.path, clew_home, clock=clock, ids=SystemIds(clock), owner=owner)
+    assert IndexWorker(home, clew_home).run().complete
+    store = LocalStore(home.fs, home.path, clew_home, clock=clock, ids=SystemIds(clock), owner=owner, index="use")
     with closing(store):
         keeper = store.keeper
         threads = sorted(thread.thread_id for thread in home.threads() if not thread.archived)
