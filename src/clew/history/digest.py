@@ -137,8 +137,7 @@ _HEAD = re.compile(
 _INNER = b'","payload":{"type":"'
 _BLANK = b" \t\r\n\v\f"
 _BOM = b"\xef\xbb\xbf"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 _CALLS = frozenset({"function_call", "custom_tool_call", "local_shell_call"})
 _NAMELESS = frozenset({"context_compacted", "entered_review_mode", "exited_review_mode"})

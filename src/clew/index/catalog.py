@@ -219,7 +219,7 @@ class ThreadTable:
         characters elsewhere in their titles."""
         way = "ASC" if query.ascending else "DESC"
         rows = self.sql.run(
-            f"SELECT t.{query.order}, t.thread, c.data FROM threads t CROSS JOIN contents c ON c.id = t.content"  # noqa: S608
+            f"SELECT t.{query.order}, t.thread, c.data FROM threads t CROSS JOIN contents c ON c.id = t.content"
             f" WHERE {' AND '.join(conditions)} ORDER BY t.{query.order} {way}, t.thread {way}",
             values,
         )
@@ -252,7 +252,7 @@ class ThreadTable:
     def _run(self, query: RowQuery, index: str, conditions: Sequence[str], values: Sequence[Any]) -> Iterator[FoundRow]:
         way = "ASC" if query.ascending else "DESC"
         rows = self.sql.run(
-            f"SELECT t.{query.order}, t.thread, t.id FROM threads t {index} WHERE {' AND '.join(conditions)}"  # noqa: S608
+            f"SELECT t.{query.order}, t.thread, t.id FROM threads t {index} WHERE {' AND '.join(conditions)}"
             f" ORDER BY t.{query.order} {way}, t.thread {way}",
             values,
         )
@@ -276,7 +276,7 @@ class ThreadTable:
         found: dict[str, list[int]] = {}
         for column, texts in wanted.items():
             if texts:
-                rows = self.sql.run(f"SELECT id FROM texts WHERE text IN ({_marks(texts)})", texts)  # noqa: S608
+                rows = self.sql.run(f"SELECT id FROM texts WHERE text IN ({_marks(texts)})", texts)
                 found[column] = [number for (number,) in rows]
         if query.cwd is not None:
             rows = self.sql.run(
@@ -311,14 +311,14 @@ class ThreadTable:
         return min(ways, key=lambda way: way.met, default=None)
 
     def _way(self, condition: str, values: Sequence[Any], index: str, within: str) -> _Narrow:
-        select = f"SELECT id FROM threads INDEXED BY {index} WHERE {condition} AND {within}"  # noqa: S608
-        counted = self.sql.one(f"SELECT count(*) FROM ({select} LIMIT {FEW + 1})", values)  # noqa: S608
+        select = f"SELECT id FROM threads INDEXED BY {index} WHERE {condition} AND {within}"
+        counted = self.sql.one(f"SELECT count(*) FROM ({select} LIMIT {FEW + 1})", values)
         return _Narrow(f"t.id IN ({select})", values, counted)
 
     def _titled(self, text: str) -> _Narrow:
         grams = sorted({text[at : at + 3] for at in range(len(text) - 2)}, key=lambda gram: (_commonness(gram), gram))
         asked = " AND ".join(f'"{gram.replace(chr(34), chr(34) * 2)}"' for gram in grams[:GRAMS])
-        rows = self.sql.run(f"SELECT rowid FROM titles WHERE titles MATCH ? LIMIT {FEW + 1}", (asked,))  # noqa: S608
+        rows = self.sql.run(f"SELECT rowid FROM titles WHERE titles MATCH ? LIMIT {FEW + 1}", (asked,))
         found = array("q", (number for (number,) in rows))
         if not found:
             return _Narrow("0", [], 0)

@@ -39,15 +39,15 @@ _Row = tuple[int, str, int, int, int, int]
 _SELECT = "SELECT e.id, f.path || '/' || e.name, e.size, e.mtime_ns, e.inode, e.sure FROM"
 _JOIN = "e JOIN folders f ON f.id = e.folder"
 _OF_THREAD = f"{_SELECT.replace(' FROM', ', f.archived FROM')} entries {_JOIN} WHERE e.thread = ?"
-_WHOLE = f"{_SELECT} (SELECT * FROM entries LIMIT {WHOLE + 1}) {_JOIN}"  # noqa: S608
+_WHOLE = f"{_SELECT} (SELECT * FROM entries LIMIT {WHOLE + 1}) {_JOIN}"
 _LIKELY = " UNION ALL ".join(
-    f"{_SELECT} (SELECT * FROM entries {chosen}) {_JOIN}"  # noqa: S608
+    f"{_SELECT} (SELECT * FROM entries {chosen}) {_JOIN}"
     for chosen in (
         f"INDEXED BY entries_hot ORDER BY mtime_ns DESC LIMIT {HOT}",
         f"INDEXED BY entries_unsure WHERE NOT sure LIMIT {HOT}",
     )
 )
-_IN_TURN = f"{_SELECT} (SELECT * FROM entries WHERE id > ? ORDER BY id LIMIT {TURN}) {_JOIN}"  # noqa: S608
+_IN_TURN = f"{_SELECT} (SELECT * FROM entries WHERE id > ? ORDER BY id LIMIT {TURN}) {_JOIN}"
 
 
 class _Folder(NamedTuple):

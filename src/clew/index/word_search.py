@@ -305,7 +305,7 @@ class _Search:
 
     def _statement(self, first: str, copied: str, *, before: bool = False) -> str:
         return (
-            f"SELECT {first}, d.id, f.thread, f.path, d.role, d.offset, d.at, d.turn, d.tool, d.copied"  # noqa: S608
+            f"SELECT {first}, d.id, f.thread, f.path, d.role, d.offset, d.at, d.turn, d.tool, d.copied"
             " FROM words w CROSS JOIN docs d ON d.id = w.rowid CROSS JOIN files f ON f.id = d.file"
             f" WHERE words MATCH :match AND w.rowid > :low {'AND w.rowid < :before' if before else ''}"
             f" {copied} {self._conditions}"

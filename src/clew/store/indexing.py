@@ -331,9 +331,9 @@ class _Digestion:
         """What is known of files that have another place now goes with them; of those that are gone it is forgotten.
         Of all threads, or of some."""
         if threads is None:
-            gone = list(sql.run(f"SELECT id, path FROM files WHERE path NOT IN ({_PLACES})"))  # noqa: S608 - constant
+            gone = list(sql.run(f"SELECT id, path FROM files WHERE path NOT IN ({_PLACES})"))
         else:
-            one = f"SELECT id, path FROM files WHERE thread = ? AND path NOT IN ({_PLACES} WHERE e.thread = ?)"  # noqa: S608
+            one = f"SELECT id, path FROM files WHERE thread = ? AND path NOT IN ({_PLACES} WHERE e.thread = ?)"
             gone = [row for thread in threads for row in sql.run(one, (thread, key_of(thread)))]
         for number, path in gone:
             with sql.writing():
@@ -440,7 +440,7 @@ class _Waiting(msgspec.Struct, frozen=True):
 
 def _chunk(sql: Sql, place: tuple[int, int] | None) -> list[_Waiting]:
     rows = sql.run(
-        "SELECT e.id, f.path, f.archived, e.name, e.size, e.mtime_ns FROM entries e INDEXED BY entries_waiting"  # noqa: S608
+        "SELECT e.id, f.path, f.archived, e.name, e.size, e.mtime_ns FROM entries e INDEXED BY entries_waiting"
         " JOIN folders f ON f.id = e.folder WHERE NOT e.taken AND (e.mtime_ns, e.id) < (?, ?)"
         f" ORDER BY e.mtime_ns DESC, e.id DESC LIMIT {CHUNK}",
         place or ((1 << 63) - 1, 0),
