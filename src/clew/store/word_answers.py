@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 
 from clew.clock import utc_stamp
 from clew.errors import BadRequest
@@ -21,6 +20,7 @@ from clew.store.filters import Filter
 from clew.store.order import title_of
 from clew.store.queries import Marks, Role, SearchHit, SearchPage, SearchQuery, ThreadSummary
 from clew.store.search.matching import Matcher, matcher_for, snippet, words_of
+from clew.store.search.run import moment_of
 from clew.store.summaries import marked
 from clew.store.thread_rows import glimpse_of, whole
 
@@ -72,8 +72,8 @@ class WordAnswers:
             roles=tuple(query.roles),
             tool=query.tool,
             file=query.file,
-            since=_milliseconds("since", query.since),
-            until=_milliseconds("until", query.until),
+            since=moment_of(query.since),
+            until=moment_of(query.until),
             sort=query.sort,
             limit=query.limit,
             cursor=None if query.cursor is None else query.cursor.removeprefix(_OURS),
@@ -132,12 +132,3 @@ class WordAnswers:
                 if said.role == hit.role and matcher.spans(said.text) is not None:
                     return said.role, said.text
         raise Stale
-
-
-def _milliseconds(field: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return round(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
-    except (ValueError, OverflowError) as error:
-        raise BadRequest(field, f"{text!r} is no RFC 3339 time") from error

@@ -68,12 +68,15 @@ while True:
 
 
 class Matcher:
-    """Tells where in a text it fits. `notices`: what a person should know of how it went."""
-
-    notices: tuple[str, ...] = ()
+    """Tells where in a text it fits."""
 
     def __init__(self, find: Callable[[str], Spans]) -> None:
         self._find = find
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know of how it went."""
+        return ()
 
     def spans(self, text: str) -> Spans | None:
         """The ranges that fit, in order, `MOST_SPANS` at most; None where the text does not fit."""
@@ -194,7 +197,7 @@ class _Guarded(Matcher):
         self._lock = threading.Lock()
 
     @property
-    def notices(self) -> tuple[str, ...]:  # type: ignore[override]
+    def notices(self) -> tuple[str, ...]:
         if not self._given_up:
             return ()
         return (f"The expression took too long for {self._given_up} texts; they were not searched.",)

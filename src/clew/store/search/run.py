@@ -19,7 +19,7 @@ from clew.store.search.sieve import Piece, Sieve, Sieved
 from clew.store.search.spelling import needles, required_texts
 from clew.store.search.texts import FileText, file_texts, interesting
 
-__all__ = ["Run", "match_of"]
+__all__ = ["Run", "match_of", "moment_of"]
 
 _PRINTS = 1000
 """Fingerprints of texts that are kept of one thread."""
@@ -47,7 +47,7 @@ class Run:
         self._stop = stop
         self.progress = progress
         self.roles = _roles(query)
-        self.since, self.until = _moment(query.since), _moment(query.until)
+        self.since, self.until = moment_of(query.since), moment_of(query.until)
         self.matcher: Matcher = matcher_for(query, self.stop)
         self.sieve = Sieve(home, ripgrep, _needles(query), self.stop)
         self.unreadable: set[str] = set()
@@ -231,15 +231,14 @@ def _needles(query: SearchQuery) -> list[str] | None:
             return None if found is None else needles(found[0], ignore_case=found[1])
 
 
-def _moment(stamp: str | None) -> int | None:
+def moment_of(stamp: str | None) -> int | None:
     """An RFC 3339 time in milliseconds since 1970. Raises `BadRequest`."""
     if stamp is None:
         return None
     try:
-        moment = datetime.fromisoformat(stamp)
-    except ValueError as error:
+        return round(datetime.fromisoformat(stamp).astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
         raise BadRequest("since/until", f"{stamp!r} is no RFC 3339 time") from error
-    return round((moment if moment.tzinfo is not None else moment.astimezone()).timestamp() * 1000)
 
 
 def _ends_so(path: str, wanted: str | None) -> bool:
