@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-peer test-kill test-crash soak fuzz test-limits bench bench-reading bench-library lint types check format clean
+.PHONY: help setup demo test test-peer test-kill test-crash test-index soak fuzz test-limits bench bench-reading bench-library lint types check format clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,9 @@ test-limits: $(STAMP) ## lines, files, chains and folders far beyond what anybod
 test-crash: $(STAMP) ## every fault and kill of one story, then random ones for 5 minutes (CRASH_SECONDS=…, SEED=…)
 	$(BIN)/python -m pytest -n0 -m slow tests/crash
 	$(BIN)/python tests/crash/run.py --seconds $(or $(CRASH_SECONDS),300) $(if $(SEED),--seed $(SEED))
+
+test-index: $(STAMP) ## random stories of a home, its index and its trash, with kills, for 5 minutes (INDEX_SECONDS=…, SEED=…)
+	$(BIN)/python tests/store/index_stories.py --seconds $(or $(INDEX_SECONDS),300) $(if $(SEED),--seed $(SEED))
 
 soak: $(STAMP) ## an hour on one core: 45 minutes of random crash stories, 300 kills of a real server (SEED=…)
 	$(BIN)/python tests/crash/run.py --seconds 2700 $(if $(SEED),--seed $(SEED))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -96,28 +96,37 @@ def searched(catalog: HomeCatalog, query: SearchQuery) -> list[str]:
         query = msgspec.structs.replace(query, cursor=page.next_cursor)
 
 
-def agree(catalogs: Sequence[HomeCatalog], plain: HomeCatalog) -> None:
-    """Every one of them says what a plain look at the disk says."""
-    for query in (
+def answers(catalog: HomeCatalog) -> list[tuple[str, list[Any]]]:
+    """What a catalog says to many questions, as JSON would hold it."""
+    lists = (
         *(ListQuery(archived=None, sort=sort, limit=2) for sort in SORTS),
         *(ListQuery(sort=sort, ascending=True, limit=3) for sort in ("updated", "created")),
         ListQuery(archived=True),
         ListQuery(archived=None, text="question 1"),
         ListQuery(archived=None, cwd="/tmp/demo/a"),
         ListQuery(archived=None, sources=("mcp",), sort="created"),
-    ):
-        expected = listed(plain, query)
-        for catalog in catalogs:
-            assert listed(catalog, query) == expected, query
-    for search in (
+    )
+    searches = (
         SearchQuery(text="question 1", limit=2, sort="recency"),
         SearchQuery(text="minotaur"),
         SearchQuery(text="yes", roles=("agent",)),
         SearchQuery(text="answer", within=ListQuery(archived=True)),
-    ):
-        expected_ids = searched(plain, search)
-        for catalog in catalogs:
-            assert searched(catalog, search) == expected_ids, search
-    for one in listed(plain, ListQuery(archived=None)):
-        for catalog in catalogs:
-            assert msgspec.structs.replace(catalog.get(one.id), turns=None) == one
+    )
+    found: list[tuple[str, list[Any]]] = [(str(query), listed(catalog, query)) for query in lists]
+    found += [(str(search), searched(catalog, search)) for search in searches]
+    ids = [one.id for one in listed(catalog, ListQuery(archived=None))]
+    found.append(("get", [msgspec.structs.replace(catalog.get(one), turns=None) for one in ids]))
+    return msgspec.json.decode(msgspec.json.encode(found))
+
+
+def agree(catalogs: Sequence[HomeCatalog], plain: HomeCatalog) -> None:
+    """Every one of them says what a plain look at the disk says."""
+    expected = answers(plain)
+    for catalog in catalogs:
+        differ(answers(catalog), expected)
+
+
+def differ(found: list[tuple[str, list[Any]]], expected: list[tuple[str, list[Any]]]) -> None:
+    """The first question that is answered otherwise, if there is one, is an error."""
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine == theirs
