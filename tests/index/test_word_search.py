@@ -15,7 +15,7 @@ from indexed import TOKEN, database, take, words
 from clew.errors import BadRequest
 from clew.history.digest import Digest, digest_lines
 from clew.history.said import Said
-from clew.index import word_search
+from clew.index import beginnings, word_search
 from clew.index.files import known_files
 from clew.index.word_search import WordHit, WordQuery, find_inside, find_words
 from clew.index.words import put_title
@@ -109,6 +109,48 @@ def test_titles_count_more(home: Home, few: int, monkeypatch: pytest.MonkeyPatch
 
     put_title(connection, files[threads[1].id], None, 0)
     assert found(connection, "needle", roles=("title",)) == []
+
+
+def test_by_time_names_stand_where_their_threads_were_named(home: Home) -> None:
+    threads = [thread(number, "a needle", "a needle") for number in range(4)]
+    named = thread(9, "other things")
+    connection = indexed(home, *threads, named)
+    files = {known.thread: known.id for known in known_files(connection).values()}
+    put_title(connection, files[named.id], "The needle", int((BEGINNING + 1.5 * 3600) * 1000))
+    put_title(connection, files[threads[0].id], "Needles, a needle", int((BEGINNING + 2.5 * 3600) * 1000))
+
+    expected = [
+        (threads[3].id, "agent"),
+        (threads[0].id, "title"),
+        (threads[2].id, "agent"),
+        (named.id, "title"),
+        (threads[1].id, "agent"),
+    ]
+    for limit in (1, 2, 3, 25):
+        assert found(connection, "needle", sort="recency", limit=limit) == expected
+    assert found(connection, "needle", roles=("user",), sort="recency", limit=2) == [
+        (threads[number].id, "user") for number in (3, 2, 1, 0)
+    ]
+    inside = find_inside(connection, WordQuery(words=words("needle")), threads[0].id)
+    assert [hit.role for hit in inside.hits] == ["title", "user", "agent"]
+
+
+@pytest.mark.parametrize("most", [0, 3, 4, 600])
+def test_a_beginning_is_every_word_that_begins_so(home: Home, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beginnings, "MOST", most)
+    monkeypatch.setattr(word_search, "FEW", 2)
+    said = ["config", "Configure it", "confi", "an unconfigured one", "CONFIGURATION", "con fig", "configure configure"]
+    threads = [thread(number, text) for number, text in enumerate(said)]
+    connection = indexed(home, *threads)
+
+    def numbers(text: str) -> list[int]:
+        hits = found(connection, text, limit=2)
+        return [[built.id for built in threads].index(thread_id) for thread_id, _ in hits]
+
+    assert numbers("config*") == [6, 4, 1, 0]
+    assert numbers("CONFIG*") == [6, 4, 1, 0]
+    assert sorted(numbers("configu* it")) == [1]
+    assert numbers("configz*") == []
 
 
 def test_filters_by_role_tool_file_and_time(home: Home) -> None:
@@ -205,16 +247,25 @@ TEXTS = st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=4).map(" ".jo
 @settings(max_examples=40, deadline=None)
 @given(
     said=st.lists(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=3), min_size=1, max_size=5),
-    asked=st.sampled_from(["needle", "needle hay", '"hay needle"', "ha*", "stack", "über", "x1 trace"]),
+    names=st.lists(st.none() | TEXTS, min_size=5, max_size=5),
+    asked=st.sampled_from(["needle", "needle hay", '"hay needle"', "ha*", "stack", "über", "x1 trace", "n* h*"]),
     sort=st.sampled_from(["rank", "recency"]),
     limit=st.integers(1, 3),
     few=st.sampled_from([0, 2, 200]),
+    most=st.sampled_from([0, 1, 600]),
 )
 def test_a_search_finds_what_reading_everything_finds(
-    said: list[list[tuple[str, str]]], asked: str, sort: Literal["rank", "recency"], limit: int, few: int
+    said: list[list[tuple[str, str]]],
+    names: list[str | None],
+    asked: str,
+    sort: Literal["rank", "recency"],
+    limit: int,
+    few: int,
+    most: int,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(word_search, "FEW", few)
+        patch.setattr(beginnings, "MOST", most)
         home = Home(RealFileSystem(), Path(folder))
         built: list[ThreadBuilder] = []
         for number, turns in enumerate(said):
@@ -223,11 +274,13 @@ def test_a_search_finds_what_reading_everything_finds(
                 one.turn(user, agent)
             built.append(one)
         connection = indexed(home, *built)
+        files = {known.thread: known.id for known in known_files(connection).values()}
         expected: set[str] = set()
-        for one in built:
+        for number, (one, name) in enumerate(zip(built, names, strict=False)):
+            put_title(connection, files[one.id], name, int((BEGINNING + number * 70) * 1000))
             texts: list[Said] = []
             digest_lines(Digest(), one.data, texts)
-            if any(fits(entry.text, asked) for entry in texts):
+            if any(fits(text, asked) for text in (name or "", *(entry.text for entry in texts))):
                 expected.add(one.id)
 
         hits = found(connection, asked, sort=sort, limit=limit)

@@ -128,6 +128,18 @@ class ThreadTable:
         )
         return None if content is None else self._unpacked(content)
 
+    def contents(self, thread_ids: Iterable[str]) -> dict[str, bytes]:
+        """The same for many threads, those alone that have one."""
+        keys = tuple(map(key_of, thread_ids))
+        if not keys:
+            return {}
+        found = self.sql.run(
+            "SELECT t.thread, c.data FROM threads t JOIN contents c ON c.id = t.content"
+            " WHERE t.thread IN (SELECT value FROM carray(?)) AND NOT t.stale",
+            (cast("Any", apsw).carray(keys),),
+        )
+        return {id_from_key(thread): self._unpacked(content) for thread, content in found}
+
     def last_content(self, thread_id: str) -> bytes | None:
         """The same, stale or not."""
         content = self.sql.one(

@@ -12,7 +12,7 @@ from clew.index.words import WORDS_DDL
 
 __all__ = ["DDL", "DIMENSIONS", "LATE_DDL", "ORDERS", "SCHEMA_VERSION", "SIGNATURE"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """An older index is made anew, a newer one is left alone."""
 
 SIGNATURE = 0x636C6577
@@ -92,6 +92,7 @@ CREATE TABLE offsets (thread BLOB PRIMARY KEY, version BLOB NOT NULL, data BLOB 
 CREATE VIRTUAL TABLE titles USING fts5 (
     title, content = '', contentless_delete = 1, detail = none, tokenize = 'trigram case_sensitive 1'
 );
+INSERT INTO titles (titles, rank) VALUES ('usermerge', 2);
 """
 
 _COVERED = ", ".join(DIMENSIONS)

@@ -1,21 +1,23 @@
 """Threads and places in which words were said, best or newest first.
 
-Never are all matches of a common word looked at: its threads come newest first, those with it in their titles before
+Never are all matches of a common word looked at: its threads come newest first, those with it in their names before
 the others, and going back ends with the page. Where few documents fit, all of them are ranked.
 """
 
 from __future__ import annotations
 
 import base64
+import heapq
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import apsw
 import msgspec
 
 from clew.errors import BadRequest
+from clew.index.beginnings import words_beginning
 from clew.index.sql import Row, row, rows
-from clew.index.words import ROLES, document_id, turn_text
+from clew.index.words import ROLES, TITLES, document_id, turn_text
 
 __all__ = ["WordHit", "WordPage", "WordQuery", "Words", "find_inside", "find_words"]
 
@@ -26,10 +28,6 @@ FEW = 200
 """How many documents are ranked; with more of them the newest come first."""
 COMMON = 2000
 """Documents from which on a word is so common that its weight is not worked out."""
-
-SHORT = 3
-"""Letters of a beginning from which on the full-text table knows its documents; those of a shorter one are gathered
-from many lists, which is done once at most."""
 
 _WEIGHTS = "10.0, 2.0, 1.5, 1.0, 1.0"
 _TOUCHED = "AND f.id IN (SELECT file FROM touched WHERE path >= :suffix AND path < :suffix || char(0x10FFFF))"
@@ -76,10 +74,15 @@ class WordPage(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
+_Stage = Literal["title", "rest", "all", "copied"]
+_BEHIND = 1 << 62
+"""Behind the ids of all documents."""
+
+
 class _Cursor(msgspec.Struct, array_like=True):
     """Which list the page continues, and the place of its last hit in it."""
 
-    stage: Literal["ranked", "title", "rest", "all", "copied"]
+    stage: Literal["ranked"] | _Stage
     id: int
     score: float = 0.0
 
@@ -91,12 +94,24 @@ class _Doc(msgspec.Struct, gc=False):
     score: float = 0.0
     count: int = 1
 
+    @property
+    def place(self) -> tuple[int, bool]:
+        return _place(self.id)
+
+
+class _Part(NamedTuple):
+    """Documents with an id above `low` and below `high` in which an expression of the full-text engine holds."""
+
+    expression: str
+    low: int
+    high: int
+
 
 Fits = Callable[[str], bool]
 
 
 def find_words(connection: apsw.Connection, query: WordQuery, fits: Fits | None = None) -> WordPage:
-    """One hit per thread for which `fits` tells True (asked once per thread that is met).
+    """One hit per thread for which `fits` tells True (asked once per thread, and only for those that could be shown).
 
     What a thread inherited by copying is only a hit where nothing else is found. Raises `BadRequest` for a cursor that
     is none.
@@ -116,6 +131,9 @@ class _Search:
         self._query = query
         self._fits = fits
         self._known: dict[str, bool] = {}
+        self._named: frozenset[str] | None = (
+            None  # all threads with the words in their names, where those were looked at
+        )
         roles = set(query.roles or ROLES)
         if query.tool is not None:
             roles &= {"command", "file"}
@@ -129,8 +147,7 @@ class _Search:
             "until": query.until,
             "suffix": (query.file or "")[::-1],
         }
-        low = -1 if query.since is None else document_id(query.since) - 1
-        self._low = max(-1, low)
+        self._low = -1 if query.since is None else document_id(query.since) - 1
         conditions: list[str] = []
         if query.tool is not None:
             conditions.append("AND d.tool = (SELECT id FROM tools WHERE name = :tool)")
@@ -141,13 +158,26 @@ class _Search:
         if query.file:
             conditions.append(_TOUCHED)
         self._conditions = " ".join(conditions)
+        # Every document of a word has its letters in one of few words, or the full-text engine is asked for all of
+        # them at once.
+        self._gathered = False
+        self._words = [self._asked(*word) for word in query.words] if roles else []
+
+    def _asked(self, tokens: Sequence[str], beginning: bool) -> str:
+        if not beginning:
+            return _phrase(tokens, False)
+        found = words_beginning(self._connection, tokens[-1])
+        if found is None:
+            self._gathered = True
+            return _phrase(tokens, True)
+        return " OR ".join(_phrase((*tokens[:-1], token), False) for token in found)
 
     # -- pages
 
     def page(self) -> WordPage:
-        if not self._roles or not self._query.words:
-            return WordPage(hits=())
         cursor = _read(self._query.cursor)
+        if not self._words or not all(self._words):
+            return WordPage(hits=())
         if cursor is None:
             found = self._first()
             return found if found.hits else self._walk("copied", None)
@@ -156,29 +186,28 @@ class _Search:
         return self._walk(cursor.stage, cursor)
 
     def _first(self) -> WordPage:
-        words = self._query.words
-        if self._query.sort == "recency" or any(beginning and len(tokens[-1]) < SHORT for tokens, beginning in words):
+        if self._query.sort == "recency" or self._gathered:
             return self._walk("all", None)
         if self._few():
             return self._ranked(None)
         return self._walk("title" if "title" in self._roles else "rest", None)
 
     def _few(self) -> bool:
-        everything = self._expression(self._roles)
-        if not self._at_most(everything, FEW):
+        if not self._at_most(_both(self._words), FEW):
             return False
-        words = self._query.words
-        return len(words) == 1 or all(self._at_most(_phrase(*word), COMMON) for word in words)
+        return len(self._words) == 1 or all(self._at_most(word, COMMON) for word in self._words)
 
-    def _at_most(self, expression: str, most: int) -> bool:
+    def _at_most(self, words: str, most: int) -> bool:
         statement = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
-        found = row(self._connection, statement, (expression, most + 1))
+        found = row(self._connection, statement, (_within(self._roles, words), most + 1))
         return found is not None and found[0] <= most
 
     def _ranked(self, cursor: _Cursor | None) -> WordPage:
         best: dict[str, _Doc] = {}
-        statement = self._statement(f"bm25(words, {_WEIGHTS})", "AND NOT d.copied")
-        for score, found in self._documents(statement, self._expression(self._roles), None):
+        # A beginning counts as one word here, however many words begin so.
+        words = _both([_phrase(*word) for word in self._query.words])
+        part = _Part(_within(self._roles, words), self._low, _BEHIND)
+        for found, score in self._documents(part, "AND NOT d.copied", ranked=True):
             found.score = round(score, 6)
             known = best.get(found.thread)
             if known is None:
@@ -188,104 +217,119 @@ class _Search:
                 if (found.score, -found.id) < (known.score, -known.id):
                     best[found.thread] = found
         ordered = sorted(best.values(), key=lambda doc: (doc.score, -doc.id))
-        if cursor is not None:
-            ordered = [doc for doc in ordered if (doc.score, -doc.id) > (cursor.score, -cursor.id)]
-        shown, more = ordered[: self._query.limit], len(ordered) > self._query.limit
-        after = _Cursor("ranked", shown[-1].id, shown[-1].score) if more and shown else None
-        return self._page(shown, after)
+        shown: list[_Doc] = []
+        for doc in ordered:
+            if cursor is not None and (doc.score, -doc.id) <= (cursor.score, -cursor.id):
+                continue
+            if self._is_wanted(doc.thread):
+                if len(shown) == self._query.limit:
+                    return self._page(shown, _Cursor("ranked", shown[-1].id, shown[-1].score))
+                shown.append(doc)
+        return self._page(shown, None)
 
-    def _walk(self, stage: Literal["title", "rest", "all", "copied"], cursor: _Cursor | None) -> WordPage:
+    def _walk(self, stage: _Stage, cursor: _Cursor | None) -> WordPage:
         """Back over the documents that fit, newest first, until there are enough threads."""
         limit = self._query.limit
-        title = {"title"} & self._roles
-        roles = title if stage == "title" else self._roles - title if stage == "rest" else self._roles
         found: dict[str, _Doc] = {}
         passed: set[str] = set()
         copied = "AND d.copied" if stage == "copied" else "AND NOT d.copied"
-        if roles:
-            expression = self._expression(roles)
-            statement = self._statement("0", copied, before=cursor is not None) + " ORDER BY w.rowid DESC"
-            for _, doc in self._documents(statement, expression, cursor):
-                known = found.get(doc.thread)
-                if known is not None:
-                    known.count += 1
-                elif doc.thread not in passed:
-                    if self._is_shown_before(doc, expression, copied, cursor) or (
-                        stage == "rest" and title and self._has_title(doc.thread)
-                    ):
-                        passed.add(doc.thread)
-                    elif len(found) == limit:
-                        shown = list(found.values())
-                        return self._page(shown, _Cursor(stage, shown[-1].id) if shown else None)
-                    else:
-                        found[doc.thread] = doc
+        for doc in self._back(stage, copied, cursor):
+            known = found.get(doc.thread)
+            if known is not None:
+                known.count += 1
+            elif doc.thread not in passed:
+                if not self._is_wanted(doc.thread) or self._was_shown(doc, stage, copied, cursor):
+                    passed.add(doc.thread)
+                elif len(found) == limit:
+                    shown = list(found.values())
+                    return self._page(shown, _Cursor(stage, shown[-1].id) if shown else None)
+                else:
+                    found[doc.thread] = doc
         shown = list(found.values())
         if stage == "title" and len(shown) < limit:
             rest = _Search(self._connection, msgspec.structs.replace(self._query, limit=limit - len(shown)), self._fits)
             rest._known = self._known
+            rest._named = frozenset(found)
             page = rest._walk("rest", None)
             return WordPage(hits=(*self._page(shown, None).hits, *page.hits), next_cursor=page.next_cursor)
         if stage == "title":
-            return self._page(shown, _Cursor("rest", 1 << 62))
+            return self._page(shown, _Cursor("rest", TITLES - 1))
         return self._page(shown, None)
 
-    def _is_shown_before(self, doc: _Doc, expression: str, copied: str, cursor: _Cursor | None) -> bool:
-        """Whether the thread of a document was a hit of an earlier page."""
+    def _back(self, stage: _Stage, copied: str, cursor: _Cursor | None) -> Iterator[_Doc]:
+        """The documents of a stage, newest first, behind the cursor."""
+        before = _place(_BEHIND) if cursor is None else _place(cursor.id)
+        parts = [(doc for doc, _ in self._documents(part, copied, ranked=False)) for part in self._parts(stage, before)]
+        return iter(parts[0]) if len(parts) == 1 else heapq.merge(*parts, key=lambda doc: doc.place, reverse=True)
+
+    def _parts(self, stage: _Stage, before: tuple[int, bool]) -> list[_Part]:
+        """Where the documents of a stage are that come after a place: titles and all others."""
+        words = _both(self._words)
+        parts: list[_Part] = []
+        if "title" in self._roles and stage != "rest":
+            parts.append(_Part(words, TITLES - 1, TITLES + before[0]))
+        others = self._roles - {"title"}
+        if others and stage != "title":
+            high = min(before[0] + before[1], TITLES)
+            expression = words if len(others) == len(ROLES) - 1 else _within(others, words)
+            parts.append(_Part(expression, self._low, high))
+        return parts
+
+    def _was_shown(self, doc: _Doc, stage: _Stage, copied: str, cursor: _Cursor | None) -> bool:
+        """Whether the thread of a document was a hit before: on an earlier page, or by its name."""
+        if cursor is None and (self._named is not None or stage != "rest"):
+            return self._named is not None and doc.thread in self._named
+        bounds = row(self._connection, "SELECT max(newest), max(title) FROM files WHERE thread = ?", (doc.thread,))
+        newest, title = (-1, -1) if bounds is None else (place if place is not None else -1 for place in bounds)
+        if stage == "rest" and title >= 0 and "title" in self._roles:
+            named = _Part(_both(self._words), title - 1, title + 1)
+            if self._holds(named, copied, doc.thread):
+                return True
         if cursor is None:
             return False
-        bounds = row(
-            self._connection,
-            "SELECT max(max(ifnull(newest, 0), ifnull(title, 0))) FROM files WHERE thread = ?",
-            (doc.thread,),
-        )
-        if bounds is None or bounds[0] is None or bounds[0] < cursor.id:
-            return False
-        statement = (
-            self._statement("0", copied)
-            + " AND w.rowid >= :after AND w.rowid <= :newest AND f.thread = :thread ORDER BY w.rowid LIMIT 1"
-        )
-        bindings = {
-            **self._bindings,
-            "match": expression,
-            "low": self._low,
-            "after": cursor.id,
-            "newest": bounds[0],
-            "thread": doc.thread,
-        }
+        place = _place(cursor.id)
+        for part in self._parts(stage, _place(_BEHIND)):
+            # From the cursor's place on, itself among them.
+            if part.low >= TITLES - 1:
+                part = part._replace(low=TITLES + place[0] - 1, high=title + 1)
+            else:
+                part = part._replace(low=max(part.low, place[0] - (0 if place[1] else 1)), high=newest + 1)
+            if part.low + 1 < part.high and self._holds(part, copied, doc.thread):
+                return True
+        return False
+
+    def _holds(self, part: _Part, copied: str, thread: str) -> bool:
+        statement = self._statement("0", copied) + " AND f.thread = :thread ORDER BY w.rowid DESC LIMIT 1"
+        bindings = {**self._bindings, **part._asdict(), "thread": thread}
         return row(self._connection, statement, bindings) is not None
 
-    def _has_title(self, thread: str) -> bool:
-        """Whether the words stand in the title of a thread: then it was told before."""
-        expression = self._expression({"title"})
-        statement = "SELECT 1 FROM words WHERE words MATCH ? AND rowid = ?"
-        return any(
-            row(self._connection, statement, (expression, title)) is not None
-            for (title,) in rows(
-                self._connection, "SELECT title FROM files WHERE thread = ? AND title IS NOT NULL", (thread,)
-            )
-        )
+    def _is_wanted(self, thread: str) -> bool:
+        known = self._known.get(thread)
+        if known is None:
+            known = self._known[thread] = self._fits is None or self._fits(thread)
+        return known
 
     # -- one thread
 
     def inside(self, thread: str) -> WordPage:
-        if not self._roles or not self._query.words:
-            return WordPage(hits=())
         cursor = _read(self._query.cursor)
+        if not self._words or not all(self._words):
+            return WordPage(hits=())
         bounds = row(
             self._connection,
-            "SELECT min(min(ifnull(oldest, title), ifnull(title, oldest))),"
-            " max(max(ifnull(newest, title), ifnull(title, newest))) FROM files WHERE thread = ?",
+            "SELECT min(oldest), max(newest), min(title), max(title) FROM files WHERE thread = ?",
             (thread,),
         )
-        if bounds is None or bounds[0] is None:
+        if bounds is None:
             return WordPage(hits=())
-        statement = (
-            self._statement("f.path", "") + " AND w.rowid >= :oldest AND w.rowid <= :newest AND f.thread = :thread"
-        )
-        bindings = {"oldest": bounds[0], "newest": bounds[1], "thread": thread}
+        words = _both(self._words)
+        parts = [_Part(_within(self._roles, words), bounds[0] - 1, bounds[1] + 1)] if bounds[0] is not None else []
+        if bounds[2] is not None and "title" in self._roles:
+            parts.append(_Part(words, bounds[2] - 1, bounds[3] + 1))
         found = [
-            (((place := doc.row)[4] != 0, path, place[5], doc.id), doc)
-            for path, doc in self._documents(statement, self._expression(self._roles), None, bindings)
+            (((place := doc.row)[4] != 0, place[3], place[5], doc.id), doc)
+            for part in parts
+            for doc, _ in self._documents(part, "AND f.thread = :thread", ranked=False, thread=thread)
         ]
         found.sort(key=lambda entry: entry[0])
         if cursor is not None:
@@ -299,33 +343,21 @@ class _Search:
 
     # -- what is asked
 
-    def _expression(self, roles: set[str]) -> str:
-        words = " AND ".join(_phrase(*word) for word in self._query.words)
-        return words if len(roles) == len(ROLES) else "{" + " ".join(sorted(roles)) + "} : (" + words + ")"
-
-    def _statement(self, first: str, copied: str, *, before: bool = False) -> str:
+    def _statement(self, first: str, more: str) -> str:
         return (
             f"SELECT {first}, d.id, f.thread, f.path, d.role, d.offset, d.at, d.turn, d.tool, d.copied"
             " FROM words w CROSS JOIN docs d ON d.id = w.rowid CROSS JOIN files f ON f.id = d.file"
-            f" WHERE words MATCH :match AND w.rowid > :low {'AND w.rowid < :before' if before else ''}"
-            f" {copied} {self._conditions}"
+            f" WHERE words MATCH :expression AND w.rowid > :low AND w.rowid < :high {more} {self._conditions}"
         )
 
-    def _documents(
-        self, statement: str, expression: str, cursor: _Cursor | None, more: dict[str, Any] | None = None
-    ) -> Iterator[tuple[Any, _Doc]]:
-        bindings = {**self._bindings, **(more or {}), "match": expression, "low": self._low}
-        if cursor is not None:
-            bindings["before"] = cursor.id
-        for first, *document in rows(self._connection, statement, bindings):
-            thread = document[1]
-            if self._fits is not None:
-                known = self._known.get(thread)
-                if known is None:
-                    known = self._known[thread] = self._fits(thread)
-                if not known:
-                    continue
-            yield first, _Doc(document[0], thread, (first, *document))
+    def _documents(self, part: _Part, more: str, *, ranked: bool, **values: str) -> Iterator[tuple[_Doc, float]]:
+        """Documents with their scores, the newest first where they are not `ranked`."""
+        if ranked:
+            statement = self._statement(f"bm25(words, {_WEIGHTS})", more)
+        else:
+            statement = self._statement("0", more) + " ORDER BY w.rowid DESC"
+        for score, *document in rows(self._connection, statement, {**self._bindings, **part._asdict(), **values}):
+            yield _Doc(document[0], document[1], (score, *document)), score
 
     def _page(self, shown: Sequence[_Doc], after: _Cursor | None) -> WordPage:
         return WordPage(hits=tuple(map(self._hit, shown)), next_cursor=None if after is None else _write(after))
@@ -347,6 +379,20 @@ class _Search:
         )
 
 
+def _place(document: int) -> tuple[int, bool]:
+    """Where a document is among all others by time; titles have ids of their own."""
+    return (document - TITLES, True) if document >= TITLES else (document, False)
+
+
+def _both(words: Sequence[str]) -> str:
+    """All of these words."""
+    return words[0] if len(words) == 1 else " AND ".join(f"({word})" for word in words)
+
+
+def _within(roles: set[str], words: str) -> str:
+    return words if len(roles) == len(ROLES) else "{" + " ".join(sorted(roles)) + "} : (" + words + ")"
+
+
 def _phrase(tokens: Sequence[str], beginning: bool) -> str:
     """A phrase as the full-text engine reads it; what is between the quotes is nothing but text to it."""
     said = " ".join(tokens).replace('"', '""').replace("\0", " ")
@@ -361,6 +407,9 @@ def _read(cursor: str | None) -> _Cursor | None:
     if cursor is None:
         return None
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=_Cursor)
+        found = msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=_Cursor)
+        if 0 <= found.id < _BEHIND:
+            return found
     except (ValueError, msgspec.DecodeError) as error:
         raise BadRequest("cursor", "this is no cursor of an earlier page") from error
+    raise BadRequest("cursor", "this is no cursor of an earlier page")

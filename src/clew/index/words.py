@@ -1,7 +1,8 @@
 """The words of all threads: one full-text table that keeps no text, and a table of where each document stands.
 
 A document is one text of a line (or a thread's title). Its id follows its time, so that the newest come first by going
-back over ids, and the documents of one file lie close together. What a document says is read again from the file.
+back over ids, and the documents of one file lie close together. Titles have ids of their own behind all others, in the
+same order, so that they are found without going through the rest. What a document says is read again from the file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from clew.index.sql import rows, run, run_many
 
 __all__ = [
     "ROLES",
+    "TITLES",
+    "TOKENIZER",
     "WORDS_DDL",
     "Document",
     "add_documents",
@@ -27,6 +30,12 @@ __all__ = [
 
 ROLES = ("title", "user", "agent", "command", "file")
 """The columns of the full-text table, in order; `docs.role` is a place in it."""
+
+TITLES = 1 << 42
+"""Titles have ids from here on; what else was said never reaches it."""
+
+TOKENIZER = ("unicode61", ["remove_diacritics", "0"])
+"""What a word is, as the full-text table is told, too."""
 
 WORDS_DDL = """
 CREATE TABLE docs (
@@ -51,6 +60,7 @@ CREATE VIRTUAL TABLE words USING fts5 (
     content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 0'
 );
 INSERT INTO words (words, rank) VALUES ('automerge', 8);
+INSERT INTO words (words, rank) VALUES ('usermerge', 2);
 """
 """`at` in milliseconds since 1970; `turn` a UUID's 16 bytes, or the text of another id; `touched.path` is written
 backwards, so that an end can be looked up."""
@@ -73,7 +83,7 @@ none), its file's id, the offset of its line, its place among the texts of a bat
 
 
 def document_id(milliseconds: int) -> int:
-    """The smallest id of documents that are not older."""
+    """The smallest id of documents that are not older; behind `TITLES` the same for titles."""
     return max(0, milliseconds // 1000 - BEGINNING) << SHIFT
 
 
@@ -141,7 +151,7 @@ def put_title(connection: apsw.Connection, file: int, title: str | None, at: int
         _remove(connection, [before])
     place = None
     if title:
-        place = _first_free(connection, document_id(at))
+        place = _first_free(connection, TITLES + document_id(at))
         run(connection, _INSERT_DOC, (place, file, 0, 0, at, None, None, 0))
         run(connection, _INSERT_WORDS, (place, title, None, None, None, None))
     run(connection, "UPDATE files SET title = ? WHERE id = ?", (place, file))

@@ -72,15 +72,15 @@ def open_source(fs: FileSystem, file: RolloutFile) -> ByteSource:
     opened. Raises `FileNotFoundError` when neither is there."""
     from clew.rollout.frames import FrameSource
 
-    packed = file.plain_path.with_name(file.plain_path.name + ".zst")
+    plain = file.plain_path
     missing: FileNotFoundError | None = None
     # Plain wins over compressed. While one replaces the other at least one is there, so a second look finds it.
-    for path in (file.plain_path, packed, file.plain_path):
+    for packed in (False, True, False):
         try:
-            opened = fs.open_read(path)
+            opened = fs.open_read(plain.with_name(f"{plain.name}.zst") if packed else plain)
         except FileNotFoundError as error:
             missing = error
             continue
-        return FrameSource(opened) if path is packed else PlainSource(opened)
+        return FrameSource(opened) if packed else PlainSource(opened)
     assert missing is not None
     raise missing

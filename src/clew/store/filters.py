@@ -41,6 +41,15 @@ class Filter:
         self._since = None if self.since is None else milliseconds_stamp(self.since)
         self._until = None if self.until is None else milliseconds_stamp(self.until)
 
+    @property
+    def narrows(self) -> bool:
+        """Whether there are threads that are not wanted."""
+        query = self.query
+        everything = ListQuery(
+            archived=None, sort=query.sort, ascending=query.ascending, limit=query.limit, cursor=query.cursor
+        )
+        return query != everything
+
     def fits(self, summary: ThreadSummary, descendants: Collection[str] = ()) -> bool:
         """Whether a thread is wanted. `descendants` are those of the ancestor that the query names."""
         query = self.query

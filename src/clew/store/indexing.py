@@ -19,6 +19,7 @@ from clew.index.catalog import ThreadTable
 from clew.index.database import Database, IndexUnavailable, Sql
 from clew.index.files import KnownFile, forget_file, known_file, move_file
 from clew.index.ingest import Digested, Work, ingest
+from clew.index.merging import merge_pieces
 from clew.index.reconcile import Reconciler, SeenFile, files_of, forget
 from clew.index.rows import ThreadRow, key_of
 from clew.index.schema import LATE_DDL
@@ -310,13 +311,15 @@ class IndexWorker:
             refresh(sql, self._home, self._names.names(), stale)
         if not stop():
             with sql.writing():
-                if not _fact(sql, "complete"):
+                first = not _fact(sql, "complete")
+                if first:
                     for statement in LATE_DDL:
                         sql.run(statement)
                 forget_vanished(sql)
                 _set_fact(sql, "complete", 1)
                 _set_fact(sql, "swept", time.time())
             report.complete = True
+            merge_pieces(sql, everything=first, stop=stop)
             sql.one("PRAGMA wal_checkpoint(PASSIVE)")
 
 

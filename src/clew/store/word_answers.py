@@ -14,12 +14,12 @@ from clew.errors import BadRequest
 from clew.index.catalog import ThreadTable
 from clew.index.places import said_at
 from clew.index.reconcile import files_of
-from clew.index.word_search import WordHit, WordQuery, find_words
+from clew.index.word_search import WordHit, WordPage, WordQuery, find_words
 from clew.rollout import Home, RolloutFile, open_source
 from clew.store.filters import Filter
 from clew.store.order import title_of
 from clew.store.queries import Marks, Role, SearchHit, SearchPage, SearchQuery, ThreadSummary
-from clew.store.search.matching import Matcher, matcher_for, snippet, words_of
+from clew.store.search.matching import Matcher, Spans, matcher_for, snippet, words_of
 from clew.store.search.run import moment_of
 from clew.store.summaries import marked
 from clew.store.thread_rows import glimpse_of, whole
@@ -78,7 +78,7 @@ class WordAnswers:
             limit=query.limit,
             cursor=None if query.cursor is None else query.cursor.removeprefix(_OURS),
         )
-        found = find_words(self._table.sql.connection, asked, self._fits)
+        found = self._found(asked)
         hits: list[SearchHit] = []
         shown: list[ThreadSummary] = []
         with contextlib.closing(matcher_for(query, lambda: False)) as matcher:
@@ -94,21 +94,37 @@ class WordAnswers:
         cursor = None if found.next_cursor is None else _OURS + found.next_cursor
         return SearchPage(hits=tuple(hits), next_cursor=cursor), shown
 
+    def _found(self, asked: WordQuery) -> WordPage:
+        connection = self._table.sql.connection
+        if not self._within.narrows:
+            found = find_words(connection, asked)
+            if self._read_all([hit.thread for hit in found.hits]):
+                return found
+            # Some of them are gone, and their words go when there is time.
+        return find_words(connection, asked, self._fits)
+
     def _fits(self, thread_id: str) -> bool:
-        content = glimpse_of(self._table.content(thread_id))
+        content = self._table.content(thread_id)
         if content is None:
-            return False  # it is gone, and its words go when there is time
-        if content.id != thread_id:
-            raise Stale
-        summary = marked(whole(content), self._marks.get(thread_id))
-        if not self._within.fits(summary, self._descendants):
             return False
-        self._summaries[thread_id] = summary
-        return True
+        self._read(thread_id, content)
+        return self._within.fits(self._summaries[thread_id], self._descendants)
+
+    def _read_all(self, thread_ids: Sequence[str]) -> bool:
+        contents = self._table.contents(thread_ids)
+        for thread_id, content in contents.items():
+            self._read(thread_id, content)
+        return len(contents) == len(thread_ids)
+
+    def _read(self, thread_id: str, content: bytes) -> None:
+        summary = glimpse_of(content)
+        if summary is None or summary.id != thread_id:
+            raise Stale
+        self._summaries[thread_id] = marked(whole(summary), self._marks.get(thread_id))
 
     def _told(self, hit: WordHit, summary: ThreadSummary, file: RolloutFile, matcher: Matcher) -> SearchHit:
-        role, text = self._text(hit, summary, file, matcher)
-        shown, marks = snippet(text, matcher.spans(text) or [])
+        role, text, spans = self._text(hit, summary, file, matcher)
+        shown, marks = snippet(text, spans)
         return SearchHit(
             thread=summary,
             where=role,
@@ -119,16 +135,18 @@ class WordAnswers:
             count=hit.count,
         )
 
-    def _text(self, hit: WordHit, summary: ThreadSummary, file: RolloutFile, matcher: Matcher) -> tuple[Role, str]:
+    def _text(
+        self, hit: WordHit, summary: ThreadSummary, file: RolloutFile, matcher: Matcher
+    ) -> tuple[Role, str, Spans]:
         if hit.role == "title":
             title = title_of(summary)
-            if matcher.spans(title) is None:
+            if (spans := matcher.spans(title)) is None:
                 raise Stale
-            return "title", title
-        if file.plain_path != self._home.path / hit.path:
+            return "title", title, spans
+        if str(file.path).removesuffix(".zst") != f"{self._home.path}/{hit.path}":
             raise Stale
         with contextlib.closing(open_source(self._home.fs, file)) as source:
             for said in said_at(source, hit.offset):
-                if said.role == hit.role and matcher.spans(said.text) is not None:
-                    return said.role, said.text
+                if said.role == hit.role and (spans := matcher.spans(said.text)) is not None:
+                    return said.role, said.text, spans
         raise Stale

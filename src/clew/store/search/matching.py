@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -42,6 +43,7 @@ ALL_SECONDS = 10.0
 
 _BEFORE, _AFTER, _WIDEST = 48, 96, 400
 _WORD = re.compile(r'"([^"]*)"?|(\S+)')
+_WORDS = re.compile(r"\S+").finditer
 _TOKEN = re.compile(r"[^\W_]+")
 
 _CHILD = """
@@ -121,9 +123,24 @@ def _first_look(pattern: re.Pattern[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, found[0])), re.IGNORECASE if found[1] else 0)
 
 
-def _finder(pattern: re.Pattern[str]) -> Callable[[str], Spans]:
+def _finder(pattern: re.Pattern[str], letters: str = "") -> Callable[[str], Spans]:
+    """`letters`: plain ones that all that fits begins with, in any case."""
+    lower = letters.lower() if letters.isascii() else ""
+
     def find(text: str) -> Spans:
         spans: Spans = []
+        if lower and text.isascii():
+            # Looking for letters is many times quicker than trying an expression at every place.
+            plain = text.lower()
+            at = plain.find(lower)
+            while at >= 0:
+                found = pattern.match(text, at)
+                if found is not None:
+                    spans.append(found.span())
+                    if len(spans) == MOST_SPANS:
+                        break
+                at = plain.find(lower, at + 1 if found is None else found.end())
+            return spans
         for match in pattern.finditer(text):
             spans.append(match.span())
             if len(spans) == MOST_SPANS:
@@ -133,8 +150,8 @@ def _finder(pattern: re.Pattern[str]) -> Callable[[str], Spans]:
     return find
 
 
-def _all_of(patterns: list[re.Pattern[str]]) -> Callable[[str], Spans]:
-    finders = [_finder(pattern) for pattern in patterns]
+def _all_of(patterns: list[tuple[re.Pattern[str], str]]) -> Callable[[str], Spans]:
+    finders = [_finder(pattern, letters) for pattern, letters in patterns]
 
     def find(text: str) -> Spans:
         spans: Spans = []
@@ -163,13 +180,13 @@ def words_of(text: str) -> list[tuple[tuple[str, ...], bool]]:
     return out
 
 
-def word_patterns(text: str) -> list[re.Pattern[str]]:
-    """An expression per word or phrase of a search for words."""
-    out: list[re.Pattern[str]] = []
+def word_patterns(text: str) -> list[tuple[re.Pattern[str], str]]:
+    """An expression per word or phrase of a search for words, and the letters that what fits begins with."""
+    out: list[tuple[re.Pattern[str], str]] = []
     for tokens, beginning in words_of(text):
         said = r"[\W_]+".join(map(re.escape, tokens))
         end = "" if beginning else r"(?![^\W_])"
-        out.append(re.compile(rf"(?<![^\W_]){said}{end}", re.IGNORECASE))
+        out.append((re.compile(rf"(?<![^\W_]){said}{end}", re.IGNORECASE), tokens[0]))
     return out
 
 
@@ -281,25 +298,27 @@ def snippet(text: str, spans: Spans) -> tuple[str, tuple[tuple[int, int], ...]]:
     """The piece of a text around its first match on one line, and what of it matched."""
     first = spans[0] if spans else (0, 0)
     begin, end = max(0, first[0] - _BEFORE), min(len(text), min(first[1], first[0] + _WIDEST) + _AFTER)
-    out: list[str] = []
-    places: list[int] = []  # where each character of the piece went
+    words = [match.span() for match in _WORDS(text, begin, end)]
+    shown = " ".join([text[start:stop] for start, stop in words])
+    starts = [start for start, _ in words]
+    places: list[int] = []  # where each word went
     length = 0
-    for character in text[begin:end]:
+    for start, stop in words:
         places.append(length)
-        if not character.isspace():
-            out.append(character)
-            length += 1
-        elif out and out[-1] != " ":
-            out.append(" ")
-            length += 1
-    places.append(length)
-    shown = "".join(out).rstrip()
+        length += stop - start + 1
+
+    def place(at: int) -> int:
+        number = bisect_right(starts, at) - 1
+        if number < 0:
+            return 0
+        start, stop = words[number]
+        return min(places[number] + min(at - start, stop - start + 1), len(shown))
+
     marks: list[tuple[int, int]] = []
     for start, stop in spans:
         if start >= end:
             break
-        low = min(places[start - begin], len(shown))
-        high = min(places[min(stop, end) - begin], len(shown))
+        low, high = place(start), place(min(stop, end))
         if low < high:
             marks.append((low, high))
     return shown, tuple(marks)
