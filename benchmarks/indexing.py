@@ -27,8 +27,10 @@ from figures import Figure, Report, machine
 
 from clew.history.digest import Digest, digest_lines
 from clew.history.said import Said
+from clew.index.digestion import Work
 from clew.index.files import FILES_DDL
-from clew.index.ingest import Work, ingest
+from clew.index.helpers import start_helpers
+from clew.index.ingest import ingest
 from clew.index.sql import row, run
 from clew.index.word_search import WordQuery, Words, find_words
 from clew.index.words import WORDS_DDL
@@ -47,7 +49,10 @@ def _build(folder: Path, path: Path) -> dict[str, Any]:
     work = [Work(file=file, path=str(file.plain_path.relative_to(folder))) for file in files]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, cpu = time.perf_counter(), time.process_time()
-    report = ingest(connection, home.fs, work)
+    helpers = start_helpers()
+    report = ingest(connection, helpers, work)
+    for helper in helpers:
+        helper.close()
     seconds, spent = time.perf_counter() - began, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     documents = row(connection, "SELECT count(*) FROM docs")

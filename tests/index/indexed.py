@@ -7,8 +7,9 @@ from pathlib import Path
 
 import apsw
 
+from clew.index.digestion import LocalDigester, Work
 from clew.index.files import FILES_DDL, known_files
-from clew.index.ingest import Report, Work, ingest
+from clew.index.ingest import Report, ingest
 from clew.index.sql import run
 from clew.index.word_search import Words
 from clew.index.words import WORDS_DDL
@@ -34,7 +35,7 @@ def work(connection: apsw.Connection, home: Home) -> list[Work]:
 
 
 def take(connection: apsw.Connection, home: Home) -> Report:
-    return ingest(connection, home.fs, work(connection, home))
+    return ingest(connection, [LocalDigester(home.fs)], work(connection, home))
 
 
 def words(text: str) -> Words:

@@ -18,7 +18,7 @@ from clew.history.said import Said
 from clew.index import beginnings, word_search
 from clew.index.files import known_files
 from clew.index.word_search import WordHit, WordQuery, find_inside, find_words
-from clew.index.words import put_title
+from clew.index.words import put_titles
 from clew.rollout import Home, RealFileSystem
 from clew.testing.builders import BEGINNING, Call, ThreadBuilder
 
@@ -99,15 +99,15 @@ def test_titles_count_more(home: Home, few: int, monkeypatch: pytest.MonkeyPatch
     threads = [thread(number, "Fix the needle") for number in range(4)]
     connection = indexed(home, *threads, thread(9, "Other things"))
     files = {known.thread: known.id for known in known_files(connection).values()}
-    put_title(connection, files[threads[1].id], "A needle", 0)
-    put_title(connection, files[threads[0].id], "Something else", 0)
+    put_titles(connection, [(0, files[threads[1].id], "A needle")])
+    put_titles(connection, [(0, files[threads[0].id], "Something else")])
 
     expected = [(threads[number].id, "user") for number in (3, 2, 0)]
     for limit in (1, 2, 25):
         assert found(connection, "needle", limit=limit) == [(threads[1].id, "title"), *expected]
     assert found(connection, "needle", roles=("title",)) == [(threads[1].id, "title")]
 
-    put_title(connection, files[threads[1].id], None, 0)
+    put_titles(connection, [(0, files[threads[1].id], None)])
     assert found(connection, "needle", roles=("title",)) == []
 
 
@@ -116,8 +116,8 @@ def test_by_time_names_stand_where_their_threads_were_named(home: Home) -> None:
     named = thread(9, "other things")
     connection = indexed(home, *threads, named)
     files = {known.thread: known.id for known in known_files(connection).values()}
-    put_title(connection, files[named.id], "The needle", int((BEGINNING + 1.5 * 3600) * 1000))
-    put_title(connection, files[threads[0].id], "Needles, a needle", int((BEGINNING + 2.5 * 3600) * 1000))
+    put_titles(connection, [(int((BEGINNING + 1.5 * 3600) * 1000), files[named.id], "The needle")])
+    put_titles(connection, [(int((BEGINNING + 2.5 * 3600) * 1000), files[threads[0].id], "Needles, a needle")])
 
     expected = [
         (threads[3].id, "agent"),
@@ -277,7 +277,7 @@ def test_a_search_finds_what_reading_everything_finds(
         files = {known.thread: known.id for known in known_files(connection).values()}
         expected: set[str] = set()
         for number, (one, name) in enumerate(zip(built, names, strict=False)):
-            put_title(connection, files[one.id], name, int((BEGINNING + number * 70) * 1000))
+            put_titles(connection, [(int((BEGINNING + number * 70) * 1000), files[one.id], name)])
             texts: list[Said] = []
             digest_lines(Digest(), one.data, texts)
             if any(fits(text, asked) for text in (name or "", *(entry.text for entry in texts))):

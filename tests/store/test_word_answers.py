@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from index_bench import IndexBench
 
@@ -47,7 +48,7 @@ def test_a_hit_shows_what_the_file_says(bench: IndexBench, shape: str) -> None:
     assert _shown(bench, SearchQuery(text="answer 1", roles=("agent",))) == [
         (thread.id, "agent", "Answer 1.", ["Answer", "1"])
     ]
-    assert _shown(bench, SearchQuery(text="question 1")) == [(thread.id, "title", "Question 1?", ["Question", "1"])]
+    assert _shown(bench, SearchQuery(text="question 1")) == [(thread.id, "user", "Question 1?", ["Question", "1"])]
     archived = ListQuery(archived=shape == "archived")
     assert [row[0] for row in _shown(bench, SearchQuery(text="answer 1", within=archived))] == [thread.id]
     assert _shown(bench, SearchQuery(text="answer 1", within=ListQuery(archived=shape != "archived"))) == []
@@ -96,3 +97,59 @@ def test_pages_of_the_index_and_of_a_scan_are_not_mixed_up(bench: IndexBench) ->
     assert len(catalog.search(SearchQuery(text="question", limit=9, cursor=scanned)).hits) == 3
     with pytest.raises(BadRequest, match="cursor"):
         bench.plain.search(SearchQuery(text="question", cursor=page.next_cursor))
+
+
+@pytest.mark.usefixtures("no_scan")
+@pytest.mark.parametrize("mode", ["words", "text", "regex"])
+def test_titles_alone_are_names_and_first_messages(bench: IndexBench, mode: str) -> None:
+    threads = [bench.thread(number) for number in range(12)]
+    for thread in threads:
+        thread.write(bench.home)
+    bench.open().catalog.rename(threads[3].id, "The Labyrinth of question marks")
+    bench.keep()
+    query = SearchQuery(text="question", mode=mode, roles=("title",), limit=5)  # pyright: ignore[reportArgumentType] - a word of it
+    catalog = bench.open().catalog
+    found: list[tuple[str, str]] = []
+    page = catalog.search(query)
+    while True:
+        found += [(hit.thread.id, hit.snippet) for hit in page.hits]
+        if page.next_cursor is None:
+            break
+        page = catalog.search(msgspec.structs.replace(query, cursor=page.next_cursor))
+    files = sorted(bench.home.files(), key=lambda file: (file.mtime_ns, file.thread_id), reverse=True)
+    titles = {thread.id: f"Question {number}?" for number, thread in enumerate(threads)}
+    titles[threads[3].id] = "The Labyrinth of question marks"
+    assert found == [(file.thread_id, titles[file.thread_id]) for file in files]
+    assert _shown(bench, msgspec.structs.replace(query, text="minotaur")) == []
+
+
+def test_a_page_of_titles_goes_on_where_a_scan_stopped(bench: IndexBench) -> None:
+    for number in range(5):
+        bench.thread(number).write(bench.home)
+    query = SearchQuery(text="question", mode="text", roles=("title",), limit=2)
+    scanned = bench.plain.search(query)
+    bench.keep()
+    rest = bench.open().catalog.search(msgspec.structs.replace(query, limit=9, cursor=scanned.next_cursor))
+    assert len({hit.thread.id for hit in (*scanned.hits, *rest.hits)}) == len(scanned.hits) + len(rest.hits) == 5
+
+
+@pytest.mark.usefixtures("no_scan")
+def test_a_name_is_found_among_words_until_it_is_another(bench: IndexBench) -> None:
+    thread = bench.thread(1)
+    thread.write(bench.home)
+    bench.keep()
+    catalog = bench.open().catalog
+    catalog.rename(thread.id, "The Labyrinth")
+    assert _shown(bench, SearchQuery(text="labyrinth")) == [(thread.id, "title", "The Labyrinth", ["Labyrinth"])]
+    catalog.rename(thread.id, "The Maze")
+    assert _shown(bench, SearchQuery(text="labyrinth")) == []
+    assert _shown(bench, SearchQuery(text="maze")) == [(thread.id, "title", "The Maze", ["Maze"])]
+
+
+def test_a_thread_that_grew_keeps_what_it_began_with(bench: IndexBench) -> None:
+    thread = bench.thread(1)
+    path = thread.write(bench.home)
+    bench.keep()
+    path.write_bytes(thread.turn("And then?", "Then it grew.").data)
+    assert [hit.thread.preview for hit in bench.open().catalog.search(SearchQuery(text="grew")).hits] == ["Question 1?"]
+    assert [row.turns for row in bench.open().catalog.list(ListQuery()).threads] == [2]

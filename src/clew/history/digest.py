@@ -28,7 +28,7 @@ from clew.rollout.envelope import STATE_LINE, Skipped, decode_line
 
 __all__ = ["DIGEST_VERSION", "Digest", "digest_lines", "milliseconds", "pass_line"]
 
-DIGEST_VERSION = 1
+DIGEST_VERSION = 2
 """Digests of another version are made anew."""
 
 HEAD_LINES = 210
@@ -47,7 +47,7 @@ class Digest(msgspec.Struct, kw_only=True, array_like=True):
     that nobody knows, if it is one. `recency` is when the last turn began. `copied_until`: the lines before this offset
     were inherited from another thread by copying. `model` is the last one, `preview` the first thing a user said (or
     the goal) **in this file**, as `history.summary` finds them; so are turns those in this file. `turn_cwd` is the
-    folder of the newest turn.
+    folder of the newest turn. An empty `said_preview`: there is one, which whoever stored the digest keeps elsewhere.
     """
 
     thread_id: str | None = None

@@ -44,48 +44,69 @@ class ThreadTable:
 
     # -- writing
 
-    def number(self, thread_id: str) -> int:
-        """The place of a thread in the tables, 0 for one that is not there."""
-        return self.sql.one("SELECT id FROM threads WHERE thread = ?", (key_of(thread_id),)) or 0
-
-    def put(self, row: ThreadRow, version: int) -> bool:
-        """Give a stale thread its row, unless it changed again since `version`."""
-        run = self.sql.run
-        thread = key_of(row.thread_id)
-        found = self.sql.one("SELECT id, content FROM threads WHERE thread = ? AND version = ?", (thread, version))
-        if found is None:
-            return False
-        number, old = found
-        if old is not None:
-            run("DELETE FROM contents WHERE id = ?", (old,))
-        run("INSERT INTO contents (data) VALUES (?)", (self.sql.packing.pack(row.content),))
-        content = self.sql.last_id
-        shared = (row.cwd, row.source, row.provider, row.model, row.branch, row.repository)
-        run(
+    def put(self, rows: Iterable[tuple[ThreadRow, int]]) -> dict[str, str | None]:
+        """Give stale threads their rows, but for those that changed again since the version beside the row. Gives what
+        the threads that got one were named before."""
+        wanted = {key_of(row.thread_id): (row, version) for row, version in rows}
+        if not wanted:
+            return {}
+        known = self.sql.run(
+            "SELECT thread, version, id, content, named FROM threads WHERE thread IN (SELECT value FROM carray(?))"
+            " ORDER BY id",
+            (cast("Any", apsw).carray(tuple(wanted)),),
+        )
+        # In rising order: full-text tables take nothing else fast.
+        chosen = [
+            (number, thread, wanted[thread][0], old, named)
+            for thread, version, number, old, named in known
+            if wanted[thread][1] == version
+        ]
+        replaced = [(number, thread, old) for number, thread, _, old, _ in chosen if old is not None]
+        if replaced:
+            self.sql.many("DELETE FROM contents WHERE id = ?", [(old,) for _, _, old in replaced])
+            self.sql.many("DELETE FROM titles WHERE rowid = ?", [(number,) for number, _, _ in replaced])
+            self.sql.many("DELETE FROM bases WHERE thread = ?", [(thread,) for _, thread, _ in replaced])
+        content = 1 + (self.sql.one("SELECT max(id) FROM contents") or 0)
+        pack = self.sql.packing.pack
+        # The newest threads lie together, as lists ask for them.
+        newest = sorted(chosen, key=lambda one: one[2].updated, reverse=True)
+        contents = {thread: content + place for place, (_, thread, *_) in enumerate(newest)}
+        self.sql.many(
+            "INSERT INTO contents (id, data) VALUES (?, ?)",
+            [(contents[thread], pack(row.content)) for _, thread, row, _, _ in newest],
+        )
+        self.sql.many(
             "UPDATE threads SET stale = 0, archived = ?, created = ?, updated = ?, recency = ?, name = ?, size = ?,"
             " cwd = ?, source = ?, provider = ?, model = ?, branch = ?, repository = ?, parent = ?, named = ?,"
             " content = ? WHERE id = ?",
-            (
-                row.archived,
-                row.created,
-                row.updated,
-                row.recency,
-                row.name,
-                row.size,
-                *(self._number(text) for text in shared),
-                None if row.parent is None else key_of(row.parent),
-                row.named,
-                content,
-                number,
-            ),
+            [(*self._columns(row), contents[thread], number) for number, thread, row, _, _ in chosen],
         )
-        if old is not None:
-            run("DELETE FROM titles WHERE rowid = ?", (number,))
-            run("DELETE FROM bases WHERE thread = ?", (thread,))
-        run("INSERT INTO titles (rowid, title) VALUES (?, ?)", (number, row.title))
-        for base in {*row.bases, *row.named_bases}:
-            run("INSERT INTO bases VALUES (?, ?, ?)", (key_of(base), thread, base in row.named_bases))
-        return True
+        self.sql.many(
+            "INSERT INTO titles (rowid, title) VALUES (?, ?)", [(number, row.title) for number, _, row, _, _ in chosen]
+        )
+        self.sql.many(
+            "INSERT INTO bases VALUES (?, ?, ?)",
+            [
+                (key_of(base), thread, base in row.named_bases)
+                for _, thread, row, _, _ in chosen
+                for base in {*row.bases, *row.named_bases}
+            ],
+        )
+        return {row.thread_id: named for _, _, row, _, named in chosen}
+
+    def _columns(self, row: ThreadRow) -> tuple[Any, ...]:
+        shared = (row.cwd, row.source, row.provider, row.model, row.branch, row.repository)
+        return (
+            row.archived,
+            row.created,
+            row.updated,
+            row.recency,
+            row.name,
+            row.size,
+            *(self._number(text) for text in shared),
+            None if row.parent is None else key_of(row.parent),
+            row.named,
+        )
 
     def _number(self, text: str | None) -> int | None:
         if text is None:
@@ -115,6 +136,17 @@ class ThreadTable:
                 (limit,),
             )
         ]
+
+    def versions(self, thread_ids: Iterable[str]) -> dict[str, int]:
+        """The versions of those among these threads that are known."""
+        keys = tuple(map(key_of, thread_ids))
+        if not keys:
+            return {}
+        statement = "SELECT thread, version FROM threads WHERE thread IN (SELECT value FROM carray(?))"
+        return {
+            id_from_key(thread): version
+            for thread, version in self.sql.run(statement, (cast("Any", apsw).carray(keys),))
+        }
 
     def count(self) -> tuple[int, int]:
         """How many threads there are, and how many of them are stale."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from collections.abc import Collection
+from typing import Any, cast
 
 import apsw
 import msgspec
@@ -23,6 +24,7 @@ __all__ = [
     "forget_file",
     "known_file",
     "known_files",
+    "known_files_at",
     "move_file",
     "tail_of",
     "thread_of",
@@ -86,6 +88,10 @@ class KnownFile(msgspec.Struct, frozen=True, kw_only=True):
     tail_sum: int
     stored: bytes | None
 
+    @property
+    def tail(self) -> tuple[int, int]:
+        return self.tail_length, self.tail_sum
+
     def digest(self) -> Digest | None:
         """None when it was made by another version, or is damaged."""
         try:
@@ -105,13 +111,19 @@ def tail_of(data: bytes) -> tuple[int, int]:
 
 
 class Packer:
-    """Makes digests small. For one thread at a time."""
+    """Makes digests small. For one thread at a time.
+
+    A preview is not kept in them: it is the longest part, and stands in the row of the thread already. That there is
+    one is all that the next lines are read with.
+    """
 
     def __init__(self) -> None:
         self._packing = Packing()
 
     def pack(self, digest: Digest) -> bytes:
         """As it is stored."""
+        if digest.said_preview is not None:
+            digest = msgspec.structs.replace(digest, said_preview="", goal=None, inferred=None)
         meta = digest.meta
         if meta is None:
             data = _encoder.encode((digest, None))
@@ -133,6 +145,19 @@ def known_file(connection: apsw.Connection, path: str) -> KnownFile | None:
     for row in rows(connection, _SELECT + "WHERE thread = ? AND path = ?", (thread_of(path), path)):
         return _known(row)
     return None
+
+
+def known_files_at(connection: apsw.Connection, paths: Collection[str]) -> dict[str, KnownFile]:
+    """Those at these paths, by path."""
+    threads = tuple({thread for path in paths if (thread := thread_of(path)) is not None})
+    if not threads:
+        return {}
+    found = rows(
+        connection,
+        _SELECT + "WHERE thread IN (SELECT value FROM carray(?))",
+        (cast("Any", apsw).carray(threads),),
+    )
+    return {known.path: known for known in map(_known, found) if known.path in paths}
 
 
 def thread_of(path: str) -> str | None:

@@ -6,10 +6,12 @@ those that are likely to have changed are looked at, with some of the others in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
+
+import apsw
 
 from clew.index.database import Sql
 from clew.index.rows import key_of
@@ -17,7 +19,7 @@ from clew.rollout import Home, RolloutFile, RolloutName, ThreadFiles
 from clew.rollout.filesystem import Entry, Glance
 from clew.rollout.layout import DEEPEST
 
-__all__ = ["Changes", "Reconciler", "SeenFile", "files_of", "forget"]
+__all__ = ["Changes", "Reconciler", "SeenFile", "files_of", "files_of_all", "forget"]
 
 RACY_NS = 20_000_000
 """A time younger than this when it was read may stay the same while more is written."""
@@ -357,17 +359,22 @@ class Reconciler:
         )
 
     def _mark(self, sql: Sql, affected: set[bytes], bases: set[bytes]) -> None:
-        for base in bases:
-            affected.update(thread for (thread,) in sql.run("SELECT thread FROM bases WHERE base = ?", (base,)))
-        for thread in affected:
-            if sql.one("SELECT 1 FROM entries WHERE thread = ? LIMIT 1", (thread,)) is None:
-                forget(sql, thread)
-                continue
-            sql.run(
-                "INSERT INTO threads (thread, stale, version) VALUES (?, 1, 1)"
-                " ON CONFLICT (thread) DO UPDATE SET stale = 1, version = version + 1",
-                (thread,),
-            )
+        if bases:
+            heirs = sql.run("SELECT thread FROM bases WHERE base IN (SELECT value FROM carray(?))", (_carray(bases),))
+            affected.update(thread for (thread,) in heirs)
+        if not affected:
+            return
+        rows = sql.run(
+            "SELECT DISTINCT thread FROM entries WHERE thread IN (SELECT value FROM carray(?))", (_carray(affected),)
+        )
+        there = {thread for (thread,) in rows}
+        for thread in affected - there:
+            forget(sql, thread)
+        sql.many(
+            "INSERT INTO threads (thread, stale, version) VALUES (?, 1, 1)"
+            " ON CONFLICT (thread) DO UPDATE SET stale = 1, version = version + 1",
+            [(thread,) for thread in sorted(there)],
+        )
 
 
 def forget(sql: Sql, thread: bytes) -> None:
@@ -382,17 +389,36 @@ def forget(sql: Sql, thread: bytes) -> None:
 
 def files_of(sql: Sql, home: Home, thread_id: str) -> ThreadFiles | None:
     """The files of a thread as the index knows them; None when it knows none."""
-    found: list[RolloutFile] = []
-    for folder, archived, name, size, mtime_ns in sql.run(
-        "SELECT f.path, f.archived, e.name, e.size, e.mtime_ns FROM entries e JOIN folders f ON f.id = e.folder"
-        " WHERE e.thread = ?",
-        (key_of(thread_id),),
-    ):
-        parsed = RolloutName.parse(name)
-        # A row may say anything: the name decides whose file it is.
-        if parsed is not None and parsed.thread_id == thread_id and _inside(folder) and "/" not in name:
-            found.append(RolloutFile(home.path / folder / name, parsed, bool(archived), size, mtime_ns))
-    return home.thread_of(thread_id, found) if found else None
+    return files_of_all(sql, home, (thread_id,)).get(thread_id)
+
+
+def files_of_all(
+    sql: Sql, home: Home, thread_ids: Collection[str], at_hand: Mapping[str, RolloutFile] | None = None
+) -> dict[str, ThreadFiles]:
+    """The same for many threads, those alone of which it knows files. Those that are `at_hand`, by their paths, are not
+    made again."""
+    known = at_hand or {}
+    found: dict[str, list[RolloutFile]] = {}
+    if thread_ids:
+        for folder, archived, name, size, mtime_ns in sql.run(
+            "SELECT f.path, f.archived, e.name, e.size, e.mtime_ns FROM entries e JOIN folders f ON f.id = e.folder"
+            " WHERE e.thread IN (SELECT value FROM carray(?))",
+            (_carray(key_of(thread_id) for thread_id in thread_ids),),
+        ):
+            path = f"{home.path}/{folder}/{name}"
+            file = known.get(path)
+            if file is None or (file.size, file.mtime_ns, file.archived) != (size, mtime_ns, archived):
+                parsed = RolloutName.parse(name)
+                # A row may say anything: the name decides whose file it is.
+                if parsed is None or parsed.thread_id not in thread_ids or not _inside(folder) or "/" in name:
+                    continue
+                file = RolloutFile(Path(path), parsed, bool(archived), size, mtime_ns)
+            found.setdefault(file.thread_id, []).append(file)
+    return {thread_id: home.thread_of(thread_id, files) for thread_id, files in found.items()}
+
+
+def _carray(keys: Iterable[bytes]) -> Any:
+    return cast("Any", apsw).carray(tuple(keys))
 
 
 def _changed(size: int, inode: int, new_size: int, new_inode: int, name: str, bases: set[bytes]) -> None:

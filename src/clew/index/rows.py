@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Collection
 from typing import Literal
@@ -13,7 +14,7 @@ __all__ = ["FoundRow", "RowOrder", "RowQuery", "ThreadRow", "id_from_key", "key_
 RowOrder = Literal["created", "updated", "recency", "name", "size"]
 
 
-class ThreadRow(msgspec.Struct, frozen=True, kw_only=True):
+class ThreadRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is kept of a thread: what it is sorted and filtered by, and `content`, which nobody looks into here.
 
     `updated` in nanoseconds and `recency` in milliseconds since 1970; `created` and `name` are texts that sort as
@@ -77,10 +78,15 @@ class RowQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 def key_of(thread_id: str) -> bytes:
     """An id as it is stored; texts that are no ids (a recorded parent can be anything) have a key, too."""
+    if _USUAL(thread_id):
+        return bytes.fromhex(thread_id.replace("-", ""))
     try:
         return uuid.UUID(thread_id).bytes
     except ValueError:
         return thread_id.encode()
+
+
+_USUAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
 def id_from_key(key: bytes) -> str:

@@ -17,7 +17,8 @@ import msgspec
 from clew.errors import BadRequest
 from clew.index.beginnings import words_beginning
 from clew.index.sql import Row, row, rows
-from clew.index.words import ROLES, TITLES, document_id, turn_text
+from clew.index.texts import ROLES, turn_text
+from clew.index.words import TITLES, document_id
 
 __all__ = ["WordHit", "WordPage", "WordQuery", "Words", "find_inside", "find_words"]
 
@@ -36,7 +37,7 @@ _TOUCHED = "AND f.id IN (SELECT file FROM touched WHERE path >= :suffix AND path
 class WordQuery(msgspec.Struct, frozen=True, kw_only=True):
     """What to look for: all of `words` in one text.
 
-    `roles`: only there (of `words.ROLES`; empty: everywhere); `tool`: only in calls of this tool; `file`: only in
+    `roles`: only there (of `texts.ROLES`; empty: everywhere); `tool`: only in calls of this tool; `file`: only in
     threads that touched a file whose path ends so; `since` and `until`: milliseconds since 1970, inclusive.
     """
 

@@ -7,29 +7,23 @@ same order, so that they are found without going through the rest. What a docume
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from uuid import UUID
+from collections.abc import Sequence
 
 import apsw
 
-from clew.history.said import Said
 from clew.index.sql import rows, run, run_many
+from clew.index.texts import ROLES, Text, stored_turn
 
 __all__ = [
-    "ROLES",
     "TITLES",
     "TOKENIZER",
     "WORDS_DDL",
     "Document",
     "add_documents",
     "document_id",
-    "put_title",
+    "put_titles",
     "remove_documents",
-    "turn_text",
 ]
-
-ROLES = ("title", "user", "agent", "command", "file")
-"""The columns of the full-text table, in order; `docs.role` is a place in it."""
 
 TITLES = 1 << 42
 """Titles have ids from here on; what else was said never reaches it."""
@@ -72,14 +66,13 @@ SHIFT = 2
 
 _INSERT_DOC = "INSERT INTO docs (id, file, role, offset, at, turn, tool, copied) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_WORDS = "INSERT INTO words (rowid, title, user, agent, command, file) VALUES (?, ?, ?, ?, ?, ?)"
-_COLUMN = {role: place for place, role in enumerate(ROLES)}
+_FILE = ROLES.index("file")
 _BEFORE = [(None,) * place for place in range(len(ROLES))]
 _AFTER = [(None,) * (len(ROLES) - place - 1) for place in range(len(ROLES))]
 
-
-Document = tuple[int, int, int, int, Said]
-"""One text to be indexed: the time to order it by (milliseconds since 1970; that of a line near by where its own has
-none), its file's id, the offset of its line, its place among the texts of a batch, and what it says."""
+Document = tuple[int, int, int, int, Text]
+"""One text to be indexed, behind what it is ordered by: its `order`, its file's id, its `offset`, and its place among
+the texts of a batch."""
 
 
 def document_id(milliseconds: int) -> int:
@@ -87,7 +80,7 @@ def document_id(milliseconds: int) -> int:
     return max(0, milliseconds // 1000 - BEGINNING) << SHIFT
 
 
-def add_documents(connection: apsw.Connection, documents: Iterable[Document]) -> None:
+def add_documents(connection: apsw.Connection, documents: Sequence[Document]) -> None:
     """Insert texts; within a transaction. Updates the bounds in `files`."""
     ordered = sorted(documents)
     if not ordered:
@@ -100,31 +93,32 @@ def add_documents(connection: apsw.Connection, documents: Iterable[Document]) ->
 
 
 def _insert(connection: apsw.Connection, ordered: Sequence[Document], ids: Sequence[int]) -> None:
-    tools = _tools(connection, {said.tool for *_, said in ordered if said.tool is not None})
-    bounds: dict[int, tuple[int, int]] = {}
-    rows: list[tuple[object, ...]] = []
-    texts: list[tuple[object, ...]] = []
+    tools = _tools(connection, {text.tool for *_, text in ordered if text.tool is not None})
+    oldest: dict[int, int] = {}
+    newest: dict[int, int] = {}
+    docs: list[tuple[object, ...]] = []
+    words: list[tuple[object, ...]] = []
     touched: set[tuple[str, int]] = set()
     turn_id, turn = None, None
-    for place, (_, file, offset, _, said) in zip(ids, ordered, strict=True):
-        column = _COLUMN[said.role]
-        tool = tools[said.tool] if said.tool is not None else None
-        if said.turn_id != turn_id:
-            turn_id = said.turn_id
-            turn = _turn(turn_id)
-        rows.append((place, file, column, offset, said.at, turn, tool, said.copied))
-        texts.append((place, *_BEFORE[column], said.text, *_AFTER[column]))
-        first, _ = bounds.get(file, (place, place))
-        bounds[file] = first, place
-        if said.role == "file":
-            touched.add((said.text[::-1], file))
-    run_many(connection, _INSERT_DOC, rows)
-    run_many(connection, _INSERT_WORDS, texts)
-    run_many(connection, "INSERT OR IGNORE INTO touched (path, file) VALUES (?, ?)", touched)
+    for place, (_, file, offset, _, text) in zip(ids, ordered, strict=True):
+        column = text.column
+        if text.turn_id != turn_id:
+            turn_id = text.turn_id
+            turn = stored_turn(turn_id)
+        tool = None if text.tool is None else tools[text.tool]
+        docs.append((place, file, column, offset, text.at, turn, tool, text.copied))
+        words.append((place, *_BEFORE[column], text.text, *_AFTER[column]))
+        oldest.setdefault(file, place)
+        newest[file] = place
+        if column == _FILE:
+            touched.add((text.text[::-1], file))
+    run_many(connection, _INSERT_DOC, docs)
+    run_many(connection, _INSERT_WORDS, words)
+    run_many(connection, "INSERT OR IGNORE INTO touched (path, file) VALUES (?, ?)", sorted(touched))
     run_many(
         connection,
         "UPDATE files SET oldest = min(ifnull(oldest, ?1), ?1), newest = max(ifnull(newest, ?2), ?2) WHERE id = ?3",
-        [(first, last, file) for file, (first, last) in bounds.items()],
+        [(oldest[file], newest[file], file) for file in sorted(oldest)],
     )
 
 
@@ -144,33 +138,18 @@ def remove_documents(connection: apsw.Connection, file: int) -> None:
         run(connection, "UPDATE files SET oldest = NULL, newest = NULL, title = NULL WHERE id = ?", (file,))
 
 
-def put_title(connection: apsw.Connection, file: int, title: str | None, at: int) -> None:
-    """Say what the title of a file's thread is now (None: it has none); within a transaction. `at`: milliseconds since
-    1970, the time by which it is ordered."""
-    for (before,) in rows(connection, "SELECT title FROM files WHERE id = ? AND title IS NOT NULL", (file,)):
-        _remove(connection, [before])
-    place = None
-    if title:
-        place = _first_free(connection, TITLES + document_id(at))
-        run(connection, _INSERT_DOC, (place, file, 0, 0, at, None, None, 0))
-        run(connection, _INSERT_WORDS, (place, title, None, None, None, None))
-    run(connection, "UPDATE files SET title = ? WHERE id = ?", (place, file))
-
-
-def turn_text(turn: bytes | str | None) -> str | None:
-    """A turn's id as the log writes it."""
-    return str(UUID(bytes=turn)) if isinstance(turn, bytes) else turn
-
-
-def _turn(turn_id: str | None) -> bytes | str | None:
-    if turn_id is None or len(turn_id) != 36 or turn_id[8] + turn_id[13] + turn_id[18] + turn_id[23] != "----":
-        return turn_id
-    digits = turn_id.replace("-", "")
-    try:
-        packed = bytes.fromhex(digits)
-    except ValueError:
-        return turn_id
-    return packed if packed.hex() == digits and len(packed) == 16 else turn_id
+def put_titles(connection: apsw.Connection, titles: Sequence[tuple[int, int, str | None]]) -> None:
+    """Say what the names of threads are now, each by a file of its thread: the time by which it is ordered
+    (milliseconds since 1970), the file's id, and the name (None: it has none). Within a transaction."""
+    for at, file, title in sorted(titles, key=lambda entry: entry[:2]):
+        for (before,) in rows(connection, "SELECT title FROM files WHERE id = ? AND title IS NOT NULL", (file,)):
+            _remove(connection, [before])
+        place = None
+        if title:
+            place = _first_free(connection, TITLES + document_id(at))
+            run(connection, _INSERT_DOC, (place, file, 0, 0, at, None, None, 0))
+            run(connection, _INSERT_WORDS, (place, title, None, None, None, None))
+        run(connection, "UPDATE files SET title = ? WHERE id = ?", (place, file))
 
 
 def _ids(ordered: Sequence[Document]) -> list[int]:

@@ -13,7 +13,7 @@ _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F
 # The stamp is whatever stands before the UUID: names of other hands still carry the id.
 _NAME = re.compile(rf"rollout-(?P<stamp>.*)-(?P<thread>{_UUID})(?:_(?P<segment>{_UUID}))?\.jsonl(?P<zst>\.zst)?")
 _CANONICAL = re.compile(_UUID.replace("A-F", "")).fullmatch
-_FORMAT = "%Y-%m-%dT%H-%M-%S"
+_STAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}-[0-9]{2}-[0-9]{2}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,11 @@ class RolloutName:
     @property
     def time(self) -> datetime | None:
         """The stamp as local time without zone, None when it is none."""
+        # `strptime` takes ten times as long, and names are read by the hundred thousand.
+        if _STAMP(self.stamp) is None:
+            return None
         try:
-            return datetime.strptime(self.stamp, _FORMAT)
+            return datetime.fromisoformat(f"{self.stamp[:13]}:{self.stamp[14:16]}:{self.stamp[17:]}")
         except ValueError:
             return None
 

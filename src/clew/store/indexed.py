@@ -6,7 +6,7 @@ what it does not know is looked for there. While it is not complete, or cannot b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from clew.store.indexing import Indexing
 from clew.store.order import Order
 from clew.store.queries import ListQuery, Page, SearchHit, SearchPage, SearchQuery, ShowProgress, Stop, ThreadSummary
 from clew.store.search import Scan
+from clew.store.search.scan import Key, read_cursor
 from clew.store.summaries import marked
 from clew.store.thread_rows import glimpse_of, summary_of, whole
+from clew.store.title_answers import answers_titles, longest_word, title_page
 from clew.store.word_answers import Stale, WordAnswers, answers_words
 
 __all__ = ["IndexedCatalog"]
@@ -102,13 +104,23 @@ class IndexedCatalog(HomeCatalog):
         return super().list(query)
 
     def _page(self, table: ThreadTable, wanted: Filter, order: Order) -> tuple[Page, Sequence[str]]:
-        query = wanted.query
+        found: list[ThreadSummary] = []
+        unread: list[str] = []
+        last: FoundRow | None = None
+        for row, summary in self._fitting(table, wanted, order, unread):
+            if last is not None and len(found) == wanted.query.limit:
+                return Page(threads=tuple(found), next_cursor=order.cursor((last.key, last.thread_id))), unread
+            found.append(summary)
+            last = row
+        return Page(threads=tuple(found)), unread
+
+    def _fitting(
+        self, table: ThreadTable, wanted: Filter, order: Order, unread: list[str]
+    ) -> Iterator[tuple[FoundRow, ThreadSummary]]:
+        """The threads that are wanted, in order; those whose rows say nothing come to the `unread` ones."""
         descendants = frozenset[str]()
         if wanted.ancestor is not None:
             descendants = frozenset(table.descendants(wanted.ancestor))
-        found: list[ThreadSummary] = []
-        places: list[FoundRow] = []
-        unread: list[str] = []
         marks = self._marks()
         for row in table.select(self._row_query(wanted, order, descendants)):
             summary = glimpse_of(row.content)
@@ -118,15 +130,7 @@ class IndexedCatalog(HomeCatalog):
             if (put := marks.get(row.thread_id)) is not None:
                 summary = marked(summary, put)
             if wanted.fits(summary, descendants):
-                found.append(whole(summary))
-                places.append(row)
-                if len(found) > query.limit:
-                    break
-        more = len(found) > query.limit
-        shown = found[: query.limit]
-        last = places[len(shown) - 1] if more else None
-        cursor = None if last is None else order.cursor((last.key, last.thread_id))
-        return Page(threads=tuple(shown), next_cursor=cursor), unread
+                yield row, whole(summary)
 
     def _row_query(self, wanted: Filter, order: Order, descendants: Collection[str]) -> RowQuery:
         query = wanted.query
@@ -160,6 +164,8 @@ class IndexedCatalog(HomeCatalog):
     def search(
         self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
     ) -> SearchPage:
+        if answers_titles(query):
+            return self._titled(query, stop) or super().search(query, stop=stop, progress=progress)
         if not answers_words(query):
             return super().search(query, stop=stop, progress=progress)
 
@@ -181,6 +187,25 @@ class IndexedCatalog(HomeCatalog):
             self._wake()
         # A cursor of the index means nothing to the scan, which says so.
         return super().search(query, stop=stop, progress=progress)
+
+    def _titled(self, query: SearchQuery, stop: Stop | None) -> SearchPage | None:
+        """What a scan finds in titles; None where the index does not tell."""
+        within = msgspec.structs.replace(query.within, sort="updated", ascending=False, limit=1, cursor=None)
+        rest, order = Filter(within), Order(within)
+        if within.text is None:
+            rest = Filter(msgspec.structs.replace(within, text=longest_word(query)))
+        order.after = read_cursor(query.cursor, Key)
+        with suppress(IndexUnavailable):
+            for _ in range(ROUNDS):
+                with self._indexing.answering() as table:
+                    if table is None:
+                        break
+                    unread: list[str] = []
+                    page = title_page(query, self._fitting(table, rest, order, unread), stop)
+                    told = {hit.thread.id: hit.thread for hit in page.hits}
+                    if self._indexing.recheck(table, {**dict.fromkeys(unread), **told}):
+                        return page
+        return None
 
     def descendants(self, thread_id: str) -> Sequence[str]:
         wanted = canonical_id(thread_id)

@@ -15,21 +15,23 @@ from typing import Any
 import msgspec
 
 from clew.clock import utc_stamp
+from clew.history.told import Told, told_by
 from clew.index.catalog import ThreadTable
 from clew.index.database import Database, IndexUnavailable, Sql
-from clew.index.files import KnownFile, forget_file, known_file, move_file
-from clew.index.ingest import Digested, Work, ingest
+from clew.index.digestion import Digester, LocalDigester, Work
+from clew.index.files import KnownFile, forget_file, known_file, known_files_at, move_file
+from clew.index.helpers import start_helpers
+from clew.index.ingest import Digested, ingest
 from clew.index.merging import merge_pieces
-from clew.index.reconcile import Reconciler, SeenFile, files_of, forget
+from clew.index.reconcile import Reconciler, SeenFile, files_of, files_of_all, forget
 from clew.index.rows import ThreadRow, key_of
 from clew.index.schema import LATE_DDL
 from clew.index.turn_places import forget_vanished
-from clew.index.words import put_title, remove_documents
-from clew.rollout import File, FileSystem, Home, RolloutFile, RolloutName
+from clew.index.words import put_titles, remove_documents
+from clew.rollout import File, FileSystem, Home, RealFileSystem, RolloutFile, RolloutName, ThreadFiles
 from clew.store.names import CachedNames
-from clew.store.order import title_of
 from clew.store.queries import ThreadSummary
-from clew.store.thread_rows import read_row, row_from_digest, summary_of
+from clew.store.thread_rows import read_row, row_from_told
 
 __all__ = ["IndexStatus", "IndexWorker", "Indexing", "WorkReport", "discard_index", "index_status"]
 
@@ -41,8 +43,10 @@ SMALL = 200
 """Files of a home that no process is started for."""
 BYTES_AT_ONCE = 64 << 20
 """Bytes of files with something new in them that a search for words takes before it answers."""
-CHUNK = 2000
+CHUNK = 8192
 """Files that are handed to the digestion together."""
+WORTH_HELPERS = 64 << 20
+"""Bytes to be read that other processes are started for."""
 BACKGROUND_MILLISECONDS = 5000
 SWEEP_SECONDS = 300.0
 """How old a look at everything may be."""
@@ -117,7 +121,9 @@ class Indexing:
             return False
         chunk = _chunk(sql, None)
         self._digestion.follow_moves(sql, {one.thread_id for one in chunk if one.thread_id is not None})
-        self._digestion.take(sql, chunk, lambda: False, lambda report: None, WorkReport())
+        self._digestion.take(
+            sql, chunk, [LocalDigester(self.home.fs)], lambda: False, lambda report: None, WorkReport()
+        )
         return not sql.one("SELECT count(*) FROM entries WHERE NOT taken")
 
     def recheck(self, table: ThreadTable, threads: Mapping[str, ThreadSummary | None]) -> bool:
@@ -304,9 +310,10 @@ class IndexWorker:
         self._digestion.follow_moves(sql)
         report.total = sql.one("SELECT count(*) FROM entries WHERE NOT taken")
         place: tuple[int, int] | None = None
-        while not stop() and (chunk := _chunk(sql, place)):
-            place = chunk[-1].mtime_ns, chunk[-1].id
-            self._digestion.take(sql, chunk, stop, progress, report)
+        with self._digesters(sql) as digesters:
+            while not stop() and (chunk := _chunk(sql, place)):
+                place = chunk[-1].mtime_ns, chunk[-1].id
+                self._digestion.take(sql, chunk, digesters, stop, progress, report)
         while not stop() and (stale := ThreadTable(sql).stale(AT_ONCE)):
             refresh(sql, self._home, self._names.names(), stale)
         if not stop():
@@ -321,6 +328,19 @@ class IndexWorker:
             report.complete = True
             merge_pieces(sql, everything=first, stop=stop)
             sql.one("PRAGMA wal_checkpoint(PASSIVE)")
+
+    @contextmanager
+    def _digesters(self, sql: Sql) -> Generator[Sequence[Digester]]:
+        """Whoever reads: helpers, where there is so much to do that starting them is worth it."""
+        fs = self._home.fs
+        size = sql.one("SELECT ifnull(sum(size), 0) FROM entries WHERE NOT taken")
+        helping = isinstance(fs, RealFileSystem) and size >= WORTH_HELPERS
+        digesters = start_helpers() if helping else [LocalDigester(fs)]
+        try:
+            yield digesters
+        finally:
+            for digester in digesters:
+                digester.close()
 
 
 class _Digestion:
@@ -370,48 +390,56 @@ class _Digestion:
         self,
         sql: Sql,
         chunk: Sequence[_Waiting],
+        digesters: Sequence[Digester],
         stop: Callable[[], bool],
         progress: Callable[[WorkReport], None],
         report: WorkReport,
     ) -> None:
         entries = {waiting.plain: waiting for waiting in chunk}
+        known = known_files_at(sql.connection, entries)
         work = [
-            Work(file=file, path=waiting.plain, known=_known(sql, waiting))
+            Work(file=file, path=waiting.plain, known=known.get(waiting.plain))
             for waiting in entries.values()
             if (file := waiting.file(self._home)) is not None
         ]
-        names = self._names.names()
+        names, table = self._names.names(), ThreadTable(sql)
         before = report.files
 
-        def stored(connection: Any, digested: Sequence[Digested]) -> None:
-            done = [(entries[one.work.path], one) for one in digested if one.done]
+        def stored(digested: Sequence[Digested]) -> None:
+            done = [(entries[one.work.path], one) for one in digested]
             sql.many(
                 "UPDATE entries SET taken = 1 WHERE id = ? AND size = ? AND mtime_ns = ?",
                 [(waiting.id, waiting.size, waiting.mtime_ns) for waiting, _ in done],
             )
-            found = (self._row(sql, one, names) for _, one in done)
-            put_rows(ThreadTable(sql), [row for row in found if row is not None])
+            put_rows(table, self._rows(table, digested, names))
 
         def told(done: Any) -> None:
             report.files = before + done.files
             progress(report)
 
-        done = ingest(sql.connection, self._home.fs, work, stored=stored, stop=stop, progress=told)
+        done = ingest(sql.connection, digesters, work, stored=stored, stop=stop, progress=told)
         report.files = before + done.files
         report.bytes += done.bytes
         report.failed += len(done.failed)
 
-    def _row(self, sql: Sql, one: Digested, names: Mapping[str, str]) -> _NewRow | None:
-        thread_id = one.work.file.thread_id
-        version = sql.one("SELECT version FROM threads WHERE thread = ?", (key_of(thread_id),))
-        files = files_of(sql, self._home, thread_id)
-        if version is None or files is None:
-            return None
-        name = names.get(thread_id)
-        row: ThreadRow | None = None
-        if files.current.path == one.work.file.path:
-            row = row_from_digest(files, one.digest, name)
-        return row or read_row(self._home, files, name), version, one.id
+    def _rows(self, table: ThreadTable, digested: Sequence[Digested], names: Mapping[str, str]) -> list[_NewRow]:
+        sql = table.sql
+        threads = {one.work.file.thread_id for one in digested}
+        versions = table.versions(threads)
+        files = files_of_all(sql, self._home, threads, {str(one.work.file.path): one.work.file for one in digested})
+        made: list[_NewRow] = []
+        for one in digested:
+            thread_id = one.work.file.thread_id
+            version, of_thread = versions.get(thread_id), files.get(thread_id)
+            if version is None or of_thread is None:
+                continue
+            name = names.get(thread_id)
+            row: ThreadRow | None = None
+            if of_thread.current.path == one.work.file.path:
+                before = table.last_content(thread_id) if one.told is not None and one.told.previewed else None
+                row = row_from_told(of_thread, one.told, name, before)
+            made.append((row or read_row(self._home, of_thread, name), version, one.id))
+        return made
 
 
 class _Waiting(msgspec.Struct, frozen=True):
@@ -437,7 +465,7 @@ class _Waiting(msgspec.Struct, frozen=True):
         parsed = RolloutName.parse(self.name)
         if parsed is None:
             return None
-        path = home.path / self.folder / self.name
+        path = Path(f"{home.path}/{self.folder}/{self.name}")
         return RolloutFile(path, parsed, self.archived, self.size, self.mtime_ns)
 
 
@@ -451,21 +479,33 @@ def _chunk(sql: Sql, place: tuple[int, int] | None) -> list[_Waiting]:
     return [_Waiting(number, folder, bool(archived), *rest) for number, folder, archived, *rest in rows]
 
 
-def _known(sql: Sql, waiting: _Waiting) -> KnownFile | None:
-    return known_file(sql.connection, waiting.plain)
-
-
 def refresh(sql: Sql, home: Home, names: Mapping[str, str], stale: Sequence[tuple[str, int]]) -> None:
     """Make the rows of stale threads anew, from their files as the index knows them."""
     made: list[tuple[str, int, ThreadRow | None]] = []
+    table = ThreadTable(sql)
+    found = files_of_all(sql, home, {thread_id for thread_id, _ in stale})
     for thread_id, version in stale:
-        files = files_of(sql, home, thread_id)
-        made.append((thread_id, version, None if files is None else read_row(home, files, names.get(thread_id))))
+        files, row = found.get(thread_id), None
+        if files is not None:
+            name = names.get(thread_id)
+            told = _told(sql, home, files)
+            row = row_from_told(files, told, name, table.last_content(thread_id)) or read_row(home, files, name)
+        made.append((thread_id, version, row))
     with sql.writing():
         for thread_id, _, row in made:
             if row is None:
                 forget(sql, key_of(thread_id))
-        put_rows(ThreadTable(sql), [(row, version, None) for _, version, row in made if row is not None])
+        put_rows(table, [(row, version, None) for _, version, row in made if row is not None])
+
+
+def _told(sql: Sql, home: Home, files: ThreadFiles) -> Told | None:
+    """What is known of a thread's file, if it lies there as it was read."""
+    current = files.current
+    known = known_file(sql.connection, current.plain_path.relative_to(home.path).as_posix())
+    if known is None or not known.unchanged(size=current.size, mtime_ns=current.mtime_ns, packed=current.compressed):
+        return None
+    digest = known.digest()
+    return None if digest is None else told_by(digest)
 
 
 _NewRow = tuple[ThreadRow, int, int | None]
@@ -473,29 +513,24 @@ _NewRow = tuple[ThreadRow, int, int | None]
 
 
 def put_rows(table: ThreadTable, rows: Sequence[_NewRow]) -> None:
-    """Store rows of threads, and their titles among the words, in rising order: full-text tables take nothing else
-    fast."""
+    """Store rows of threads, and their names among the words. What a thread without a name began with is there as what
+    its user said."""
     sql = table.sql
+    before = table.put([(row, version) for row, version, _ in rows])
     titles: list[tuple[int, int, str | None]] = []
-    for row, version, file in sorted(rows, key=lambda new: table.number(new[0].thread_id)):
-        before = summary_of(table.last_content(row.thread_id))
-        now = summary_of(row.content)
-        if not table.put(row, version) or now is None:
+    for row, _, file in rows:
+        if row.thread_id not in before or (row.named is None and before[row.thread_id] is None):
             continue
         if file is None:
             file = sql.one("SELECT max(id) FROM files WHERE thread = ?", (row.thread_id,))
             if file is None:
                 continue
-        if before is not None:
-            kept = sql.one("SELECT title FROM files WHERE id = ?", (file,)) is not None
-            if kept and title_of(before) == title_of(now):
-                continue
-            others = "SELECT id FROM files WHERE thread = ? AND title IS NOT NULL AND id <> ?"
-            for (other,) in list(sql.run(others, (row.thread_id, file))):
-                put_title(sql.connection, other, None, row.recency)
-        titles.append((row.recency, file, title_of(now)))
-    for at, file, title in sorted(titles):
-        put_title(sql.connection, file, title, at)
+        if row.named == before[row.thread_id] and sql.one("SELECT title FROM files WHERE id = ?", (file,)) is not None:
+            continue
+        others = "SELECT id FROM files WHERE thread = ? AND title IS NOT NULL AND id <> ?"
+        titles += [(row.recency, other, None) for (other,) in sql.run(others, (row.thread_id, file))]
+        titles.append((row.recency, file, row.named))
+    put_titles(sql.connection, titles)
 
 
 def take_names(sql: Sql, names: CachedNames) -> None:
@@ -520,7 +555,5 @@ def _set_fact(sql: Sql, name: str, value: object) -> None:
 
 
 def _real(fs: FileSystem) -> FileSystem:
-    from clew.rollout import RealFileSystem
-
     # The index lies on the machine's own disk, also where a home is simulated.
     return fs if isinstance(fs, RealFileSystem) else RealFileSystem()

@@ -106,4 +106,5 @@ def milliseconds(stamp: str | None) -> int | None:
 def milliseconds_stamp(number: int) -> str:
     """Milliseconds since 1970 as `2026-07-01T12:00:00.123Z`; times that no calendar has become the nearest it has."""
     number = min(max(number, 0), _LAST_MOMENT)
-    return f"{datetime.fromtimestamp(number // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{number % 1000:03d}Z"
+    moment = datetime.fromtimestamp(number // 1000, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat()}.{number % 1000:03d}Z"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from clew.history.digest import Digest
-from clew.history.summary import HEAD_LINES
+from clew.history.told import Told
 from clew.index.rows import ThreadRow
 from clew.rollout import Home, RolloutFile, ThreadFiles, canonical_id, parse_head, read_head
 from clew.store.order import milliseconds, milliseconds_stamp, name_key, title_of
 from clew.store.queries import ThreadSummary
 from clew.store.summaries import basics, summarise_files
 
-__all__ = ["glimpse_of", "read_row", "row_from_digest", "row_of", "summary_of", "whole"]
+__all__ = ["glimpse_of", "read_row", "row_from_told", "row_of", "summary_of", "whole"]
 
 
 class _Content(ThreadSummary, frozen=True, kw_only=True, array_like=True):
@@ -50,7 +49,7 @@ def row_of(files: ThreadFiles, summary: ThreadSummary) -> ThreadRow:
         parent=summary.parent_id,
         named=summary.name,
         title=title_of(summary).casefold(),
-        content=_encoder.encode(_Content(**msgspec.structs.asdict(summary))),
+        content=_encoder.encode(msgspec.structs.astuple(summary)),
     )
 
 
@@ -72,36 +71,33 @@ def whole(summary: ThreadSummary) -> ThreadSummary:
     return ThreadSummary(**msgspec.structs.asdict(summary))
 
 
-def row_from_digest(files: ThreadFiles, digest: Digest, name: str | None) -> ThreadRow | None:
-    """The same row as `read_row` makes, without reading the file again; None where the digest alone does not tell: a
-    thread of several files, one that inherits, or one that says something about itself late."""
-    meta = digest.meta
-    if (
-        len(files.segments) > 1
-        or meta is None
-        or meta.base is not None
-        or meta.cwd is None
-        or digest.unsupported is not None
-        or digest.applied_cwd not in (None, meta.cwd)
-        or digest.lines > HEAD_LINES
-    ):
+def row_from_told(files: ThreadFiles, told: Told | None, name: str | None, before: bytes | None) -> ThreadRow | None:
+    """The same row as `read_row` makes, without reading the file again; None where what its file told does not do: a
+    thread of several files, or what `told_by` leaves open. `before` is the content of the row that it had."""
+    if told is None or len(files.segments) > 1:
         return None
     known = basics(files, name)
+    preview = told.preview
+    if told.previewed:
+        earlier = glimpse_of(before)
+        if earlier is None or (earlier.id, earlier.path) != (known["id"], known["path"]) or not earlier.preview:
+            return None
+        preview = earlier.preview
     summary = ThreadSummary(
         **known,
-        recency_at=known["created_at"] if digest.recency is None else milliseconds_stamp(digest.recency),
-        preview=digest.preview,
-        cwd=meta.cwd,
-        source=meta.source,
-        provider=meta.provider,
-        model=digest.model,
-        cli_version=meta.cli_version,
-        branch=meta.branch,
-        repository=meta.repository,
-        history_mode=meta.history_mode,
-        parent_id=meta.parent_id,
-        forked_from=meta.forked_from,
-        turns=digest.turns,
+        recency_at=known["created_at"] if told.recency is None else milliseconds_stamp(told.recency),
+        preview=preview,
+        cwd=told.cwd,
+        source=told.source,
+        provider=told.provider,
+        model=told.model,
+        cli_version=told.cli_version,
+        branch=told.branch,
+        repository=told.repository,
+        history_mode=told.history_mode,
+        parent_id=told.parent_id,
+        forked_from=told.forked_from,
+        turns=told.turns,
     )
     return row_of(files, summary)
 

@@ -17,7 +17,6 @@ from clew.index.reconcile import files_of
 from clew.index.word_search import WordHit, WordPage, WordQuery, find_words
 from clew.rollout import Home, RolloutFile, open_source
 from clew.store.filters import Filter
-from clew.store.order import title_of
 from clew.store.queries import Marks, Role, SearchHit, SearchPage, SearchQuery, ThreadSummary
 from clew.store.search.matching import Matcher, Spans, matcher_for, snippet, words_of
 from clew.store.search.run import moment_of
@@ -139,7 +138,7 @@ class WordAnswers:
         self, hit: WordHit, summary: ThreadSummary, file: RolloutFile, matcher: Matcher
     ) -> tuple[Role, str, Spans]:
         if hit.role == "title":
-            title = title_of(summary)
+            title = summary.name or ""
             if (spans := matcher.spans(title)) is None:
                 raise Stale
             return "title", title, spans

@@ -33,7 +33,7 @@ from clew.store.search.ripgrep import Ripgrep
 from clew.store.search.run import Run, match_of
 from clew.store.search.sieve import Piece, Sieved
 
-__all__ = ["Scan", "Searched"]
+__all__ = ["Key", "Scan", "Searched", "read_cursor", "write_cursor"]
 
 _FIRST_GROUP, _GROWTH, _LARGEST_GROUP = 48, 12, 1 << 14
 _GENERATIONS = 64
@@ -42,7 +42,8 @@ _WORTH_KEEPING = 0.1
 """Seconds of looking from which on the findings are kept for the next process."""
 _NO_RIPGREP = "ripgrep (rg) was not found: every file is read, which takes longer."
 
-_Key = tuple[int, str]
+Key = tuple[int, str]
+"""The place of a thread in a search: when it was written last (nanoseconds since 1970), and its id."""
 _Place = tuple[int, int, int]
 
 
@@ -58,7 +59,7 @@ class Searched:
         self.files = files
         self.name = name
         self.summary = summary
-        self.key: _Key = files.current.mtime_ns, files.thread_id
+        self.key: Key = files.current.mtime_ns, files.thread_id
 
     @property
     def version(self) -> int:
@@ -93,7 +94,7 @@ class Scan:
         """A page of threads in which the text was found, those that were written last first. `threads` tells which
         there are; meanwhile the files are looked at, if they are those of the `whole` home. Raises `BadRequest`,
         `SearchStopped`."""
-        after = _read_cursor(query.cursor, _Key)
+        after = read_cursor(query.cursor, Key)
         with Run(self._home, self._ripgrep, query, stop, progress) as run:
             rows = self._findings.of(run.identity)
             if whole and run.in_files and not rows:
@@ -116,7 +117,7 @@ class Scan:
     ) -> SearchPage:
         """A page of the places inside one thread, in its order, what it inherited first. `count` is how often the text
         stands there."""
-        after = _read_cursor(query.cursor, _Place)
+        after = read_cursor(query.cursor, _Place)
         with Run(self._home, self._ripgrep, query, stop, progress) as run:
             return self._with_notices(_inside(run, thread, after, query.limit), run)
 
@@ -144,23 +145,23 @@ class _Paging:
         self._all_bytes = sum(one.files.current.size for one in ordered)
         self._files = self._bytes = 0
 
-    def page(self, after: _Key | None, limit: int) -> SearchPage:
+    def page(self, after: Key | None, limit: int) -> SearchPage:
         hits: list[SearchHit] = []
-        last: _Key | None = None
+        last: Key | None = None
         with contextlib.closing(self._looked_at(after)) as threads, self._run.ending():
             for thread in threads:
                 hit = self._hit(thread)
                 if hit is None:
                     continue
                 if len(hits) == limit:
-                    return SearchPage(hits=tuple(hits), next_cursor=_cursor(last))
+                    return SearchPage(hits=tuple(hits), next_cursor=write_cursor(last))
                 hits.append(hit)
                 last = thread.key
         return SearchPage(hits=tuple(hits))
 
     # -- looking
 
-    def _looked_at(self, after: _Key | None) -> Generator[Searched]:
+    def _looked_at(self, after: Key | None) -> Generator[Searched]:
         """The threads behind a key, newest first, each when it is known which of its lines may fit."""
         behind = [one for one in self._ordered if after is None or one.key < after]
         behind = self._worth_a_look(behind)
@@ -360,7 +361,7 @@ def _inside(run: Run, thread: Searched, after: _Place | None, limit: int) -> Sea
     last: _Place | None = None
     for place, shown, count in _places(run, thread, summary, after):
         if len(hits) == limit:
-            return SearchPage(hits=tuple(hits), next_cursor=_cursor(last))
+            return SearchPage(hits=tuple(hits), next_cursor=write_cursor(last))
         hits.append(hit_of(summary, shown, count))
         last = place
     return SearchPage(hits=tuple(hits))
@@ -384,14 +385,16 @@ def _places(
                 yield place, match_of(text, spans), len(spans)
 
 
-def _cursor(place: _Key | _Place | None) -> str | None:
+def write_cursor(place: Key | _Place | None) -> str | None:
+    """What leads to the page behind a place."""
     return None if place is None else base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
 
 
 _T = TypeVar("_T")
 
 
-def _read_cursor(cursor: str | None, shape: type[_T]) -> _T | None:
+def read_cursor(cursor: str | None, shape: type[_T]) -> _T | None:
+    """The place that a cursor tells. Raises `BadRequest`."""
     if cursor is None:
         return None
     try:
