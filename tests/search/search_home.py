@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from clew.clock import SystemClock
-from clew.rollout import FileSystem, Home, RealFileSystem
+from clew.rollout import FileSystem, Home, RealFileSystem, ThreadFiles
 from clew.store.queries import SearchPage, SearchQuery, ShowProgress, Stop, ThreadSummary
-from clew.store.search import Scan, Searched, bundled_ripgrep
+from clew.store.search import Listed, Scan, Searched, bundled_ripgrep, listed_threads
 from clew.testing import ThreadBuilder
 
 __all__ = ["RIPGREP", "ScanHome", "exact", "pattern", "respelled"]
@@ -38,22 +39,27 @@ class ScanHome:
         return thread.id
 
     def searched(self) -> list[Searched]:
-        def summary(thread_id: str) -> ThreadSummary:
-            self.asked.append(thread_id)
+        def summary(files: ThreadFiles) -> ThreadSummary:
+            self.asked.append(files.thread_id)
             return ThreadSummary(
-                id=thread_id,
+                id=files.thread_id,
                 path="",
                 archived=False,
                 created_at="",
                 updated_at="",
                 size=0,
-                forked_from=self.forked.get(thread_id),
+                forked_from=self.forked.get(files.thread_id),
             )
 
         return [
-            Searched(files, self.names.get(files.thread_id), lambda thread_id=files.thread_id: summary(thread_id))
-            for files in self.home.threads()
+            Searched(thread_id, files, self.names.get(thread_id), summary, home=self.home)
+            for thread_id, files in self._threads()
         ]
+
+    def _threads(self) -> Iterable[tuple[str, ThreadFiles | Listed]]:
+        if isinstance(self.home.fs, RealFileSystem):
+            return listed_threads(self.home)
+        return [(files.thread_id, files) for files in self.home.threads()]
 
     def search(
         self,

@@ -5,6 +5,7 @@ The disk decides what exists. A thread that is damaged is listed with its error.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,7 @@ from clew.rollout import (
     FailPoints,
     Home,
     NameIndex,
+    RealFileSystem,
     ThreadFiles,
     canonical_id,
     read_saved_sessions,
@@ -34,7 +36,7 @@ from clew.store.queries import (
     ThreadSummary,
 )
 from clew.store.refusals import refusal
-from clew.store.search import Scan, Searched, bundled_ripgrep
+from clew.store.search import Listed, Scan, Searched, bundled_ripgrep, listed_threads
 from clew.store.summaries import marked, summarise_files
 from clew.store.walks import threads_in_order
 
@@ -209,23 +211,27 @@ class HomeCatalog:
         within = Filter(query.within)
         descendants = self._descendants(within.ancestor)
 
-        def searched(files: ThreadFiles) -> Searched:
-            name = names.get(files.thread_id)
+        def summary(files: ThreadFiles) -> ThreadSummary | None:
+            found = self._summary(files, names.get(files.thread_id))
+            return found if query.thread_id is not None or within.fits(found, descendants) else None
 
-            def summary() -> ThreadSummary | None:
-                found = self._summary(files, name)
-                return found if query.thread_id is not None or within.fits(found, descendants) else None
-
-            return Searched(files, name, summary)
+        def searched(thread_id: str, files: ThreadFiles | Listed) -> Searched:
+            return Searched(thread_id, files, names.get(thread_id), summary, home=self._home)
 
         if query.thread_id is not None:
-            thread = searched(self._files(query.thread_id))
+            files = self._files(query.thread_id)
+            thread = searched(files.thread_id, files)
             return self._scan.occurrences(query, thread, stop=stop, progress=progress)
         archived = query.within.archived
 
         def threads() -> Sequence[Searched]:
-            found = self._home.threads() if only is None else filter(None, map(self._home.find, only))
-            return [searched(files) for files in found if archived in (None, files.archived)]
+            if only is not None:
+                found = (searched(files.thread_id, files) for files in map(self._home.find, only) if files is not None)
+            elif isinstance(self._home.fs, RealFileSystem):
+                found = itertools.starmap(searched, listed_threads(self._home))
+            else:
+                found = (searched(files.thread_id, files) for files in self._home.threads())
+            return [thread for thread in found if archived in (None, thread.archived)]
 
         return self._scan.search(query, threads, whole=only is None, stop=stop, progress=progress)
 

@@ -18,6 +18,7 @@ import msgspec
 from clew.clock import Clock
 from clew.rollout import FileSystem, RolloutFile
 from clew.store.queries import Role
+from clew.store.search.listing import Listed
 
 __all__ = ["Finding", "Findings", "Match", "version_of"]
 
@@ -63,13 +64,13 @@ Rows = dict[str, tuple[int, Finding | None]]
 """Thread id to the version of its files and what was found in them."""
 
 
-def version_of(files: Sequence[RolloutFile]) -> int:
+def version_of(files: Sequence[RolloutFile | Listed]) -> int:
     """A fingerprint of the files of a thread as they are: another one when one of them was written, moved or packed.
     The same in every process: it is made of numbers."""
     if len(files) == 1:
         file = files[0]
-        return hash((file.size, file.mtime_ns, file.archived, file.name.compressed))
-    return hash(tuple((file.size, file.mtime_ns, file.archived, file.name.compressed) for file in files))
+        return hash((file.size, file.mtime_ns, file.archived, file.compressed))
+    return hash(tuple((file.size, file.mtime_ns, file.archived, file.compressed) for file in files))
 
 
 class Findings:

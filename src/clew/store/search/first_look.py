@@ -1,4 +1,4 @@
-"""A first look at all plain files of a home, while its folders are still being walked: most of them hold nothing."""
+"""A first look at all plain files of a home, while its folders are still being listed: most of them hold nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import time
 from collections.abc import Sequence
 
 from clew.errors import SearchStopped
-from clew.rollout import Home, RolloutFile
+from clew.rollout import Home
 from clew.store.queries import Stop
+from clew.store.search.listing import Listed
 from clew.store.search.ripgrep import Ripgrep, RipgrepFailed, is_large
 
 __all__ = ["FirstLook"]
 
 _SETTLED = 2_000_000_000
-"""Nanoseconds for which a file must have been left alone before the look, for what was seen to be what is there."""
+"""Nanoseconds for which a file and its folder must have been left alone before the look, for what was seen to be what
+is there."""
 
 
 class FirstLook:
@@ -26,9 +28,9 @@ class FirstLook:
         self._ripgrep = ripgrep
         self._needles = needles
         self._stop = stop
-        self._above = len(str(home.path)) + 1
         self._settled = time.time_ns() - _SETTLED
         self._holding: frozenset[str] | None = None
+        self._still: dict[str, bool] = {}
         self._thread = threading.Thread(target=self._look, name="clew-first-look", daemon=True)
         self._thread.start()
 
@@ -47,19 +49,32 @@ class FirstLook:
     def join(self) -> None:
         self._thread.join()
 
-    def is_empty(self, file: RolloutFile) -> bool:
-        """Whether a file is known to hold nothing. Waits for the look to end."""
-        self._thread.join()
-        holding = self._holding
-        if holding is None or file.compressed or file.mtime_ns >= self._settled or is_large(file.size):
+    def is_empty(self, file: Listed) -> bool:
+        """Whether a file that was listed is known to hold nothing. To be asked when the look is over."""
+        return (
+            self._holding is not None
+            and file.changed_ns < self._settled
+            and file.mtime_ns < self._settled
+            and not file.compressed
+            and not is_large(file.size)
+            and f"{file.folder}/{file.name}" not in self._holding
+            and self._is_still(file.folder)
+        )
+
+    def _is_still(self, folder: str) -> bool:
+        """Whether nothing came into a folder or left it since before the look: whoever packed or moved a file
+        meanwhile may have hidden it."""
+        known = self._still.get(folder)
+        if known is None:
+            known = self._still[folder] = self._was_left_alone(folder)
+        return known
+
+    def _was_left_alone(self, folder: str) -> bool:
+        try:
+            status = os.lstat(self._home.path / folder)
+        except OSError:
             return False
-        return str(file.path)[self._above :] not in holding and _as_it_was(file)
-
-
-def _as_it_was(file: RolloutFile) -> bool:
-    """Whether a file is there still: who packed or moved it meanwhile may have hidden it from the look."""
-    try:
-        status = os.stat(file.path)  # noqa: PTH116 - ten thousand of them
-    except OSError:
-        return False
-    return status.st_size == file.size and status.st_mtime_ns == file.mtime_ns
+        if status.st_mtime_ns >= self._settled or status.st_ctime_ns >= self._settled:
+            return False
+        above = folder.rpartition("/")[0]
+        return not above or self._is_still(above)

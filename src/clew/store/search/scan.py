@@ -28,6 +28,7 @@ from clew.store.queries import (
     ThreadSummary,
 )
 from clew.store.search.findings import Finding, Findings, Match, Rows, version_of
+from clew.store.search.listing import Listed
 from clew.store.search.matching import snippet
 from clew.store.search.ripgrep import Ripgrep
 from clew.store.search.run import Run, match_of
@@ -48,26 +49,55 @@ _Place = tuple[int, int, int]
 
 
 class Searched:
-    """A thread that may be searched: its files, its name, and how to get its summary: None where it does not fit the
+    """A thread that may be searched: its name, and how its summary is made of its files: None where it does not fit the
     query's `within` after all. That is called in the thread that called the search, where something was found.
 
-    `key` is its place among the others: when it was written last. `version` changes with its files."""
+    `files` are its files, or the only one of a `home` as it was listed. `key` is its place among the others: when it
+    was written last. `version` changes with its files; `size` is that of the current one."""
 
-    __slots__ = ("files", "key", "name", "summary")
+    __slots__ = ("_files", "_home", "_summary", "archived", "key", "listed", "name", "size", "thread_id")
 
-    def __init__(self, files: ThreadFiles, name: str | None, summary: Callable[[], ThreadSummary | None]) -> None:
-        self.files = files
+    def __init__(
+        self,
+        thread_id: str,
+        files: ThreadFiles | Listed,
+        name: str | None,
+        summary: Callable[[ThreadFiles], ThreadSummary | None],
+        *,
+        home: Home,
+    ) -> None:
+        self.thread_id = thread_id
         self.name = name
-        self.summary = summary
-        self.key: Key = files.current.mtime_ns, files.thread_id
+        self._summary = summary
+        self._home = home
+        if isinstance(files, ThreadFiles):
+            current = files.current
+            self.listed = None
+            self._files: ThreadFiles | None = files
+        else:
+            self.listed = current = files
+            self._files = None
+        self.size = current.size
+        self.archived = current.archived
+        self.key: Key = current.mtime_ns, thread_id
+
+    @property
+    def files(self) -> ThreadFiles:
+        if self._files is None:
+            assert self.listed is not None
+            self._files = ThreadFiles(self.thread_id, (self.listed.file(self._home),))
+        return self._files
+
+    def summary(self) -> ThreadSummary | None:
+        return self._summary(self.files)
 
     @property
     def version(self) -> int:
-        return version_of(self.files.segments)
+        return version_of(self.files.segments if self.listed is None else (self.listed,))
 
     @property
     def began(self) -> tuple[str, str]:
-        return self.files.segments[0].name.stamp, self.files.thread_id
+        return self.files.segments[0].name.stamp, self.thread_id
 
 
 class Scan:
@@ -136,13 +166,13 @@ class _Paging:
         self._run = run
         self._rows = rows
         self._ordered = ordered
-        self._by_id = {one.files.thread_id: one for one in ordered}
+        self._by_id = {one.thread_id: one for one in ordered}
         self._waiting: dict[str, list[Sieved]] = {}  # what may fit in plain files, not decoded yet
         self._steps: Iterator[None] = iter(())  # of the group that is looked at
         self._pending: set[str] = set()
         self._sure: set[str] = set()  # whose rows are of their files as they are
         self._summaries: dict[str, ThreadSummary | None] = {}
-        self._all_bytes = sum(one.files.current.size for one in ordered)
+        self._all_bytes = sum(one.size for one in ordered)
         self._files = self._bytes = 0
 
     def page(self, after: Key | None, limit: int) -> SearchPage:
@@ -172,7 +202,7 @@ class _Paging:
                 self._steps = steps
                 next(steps)
                 for thread in group:
-                    self._come_to(thread.files.thread_id)
+                    self._come_to(thread.thread_id)
                     self._run.check()
                     self._passed((thread,))
                     yield thread
@@ -188,13 +218,12 @@ class _Paging:
         left: list[Searched] = []
         done: list[Searched] = []
         for thread in threads:
-            files = thread.files
-            if (titles and thread.name is not None) or len(files.segments) > 1 or not is_empty(files.current):
+            if thread.listed is None or not is_empty(thread.listed):
                 left.append(thread)
                 continue
-            self._rows[files.thread_id] = thread.version, None
-            self._sure.add(files.thread_id)
-            done.append(thread)
+            self._rows[thread.thread_id] = thread.version, None
+            self._sure.add(thread.thread_id)
+            (left if titles and thread.name is not None else done).append(thread)
         self._passed(done)
         return left
 
@@ -219,7 +248,7 @@ class _Paging:
                 packed += pieces
             else:
                 # Rare: what fits is told for all files of a thread at once, and these do not come together.
-                self._waiting[thread.files.thread_id] = [Sieved(piece, None) for piece in pieces]
+                self._waiting[thread.thread_id] = [Sieved(piece, None) for piece in pieces]
         pending = self._pending
         pending.update(piece.key for piece in packed)
         self._sieve_plain(plain)
@@ -247,7 +276,7 @@ class _Paging:
         return sieved.piece.key, self._run.finding([sieved])
 
     def _is_known(self, thread: Searched) -> bool:
-        thread_id = thread.files.thread_id
+        thread_id = thread.thread_id
         if thread_id in self._sure:
             return True
         row = self._rows.get(thread_id)
@@ -262,7 +291,7 @@ class _Paging:
 
     def _passed(self, threads: Sequence[Searched]) -> None:
         self._files += len(threads)
-        self._bytes += sum(thread.files.current.size for thread in threads)
+        self._bytes += sum(thread.size for thread in threads)
         if self._run.progress is not None:
             self._run.progress(SearchProgress(self._files, len(self._ordered), self._bytes, self._all_bytes))
 
@@ -303,11 +332,11 @@ class _Paging:
         return any(self._run.touches(Sieved(piece, None)) for piece in self._run.pieces(thread.files))
 
     def _may_fit(self, thread: Searched) -> bool:
-        thread_id = thread.files.thread_id
+        thread_id = thread.thread_id
         return thread_id in self._waiting or (self._is_known(thread) and self._rows[thread_id][1] is not None)
 
     def _finding(self, thread: Searched) -> Finding | None:
-        thread_id = thread.files.thread_id
+        thread_id = thread.thread_id
         if not self._run.in_files:
             return None
         self._come_to(thread_id)
@@ -320,7 +349,7 @@ class _Paging:
         return self._rows[thread_id][1]
 
     def _summary(self, thread: Searched) -> ThreadSummary | None:
-        thread_id = thread.files.thread_id
+        thread_id = thread.thread_id
         if thread_id not in self._summaries:
             self._summaries[thread_id] = thread.summary()
         return self._summaries[thread_id]
@@ -377,7 +406,7 @@ def _places(
         if after is not None and number < after[0]:
             continue
         same, line = 0, -1
-        for text in run.texts(run.sieve.one(Piece(thread.files.thread_id, link))):
+        for text in run.texts(run.sieve.one(Piece(thread.thread_id, link))):
             same = same + 1 if text.offset == line else 0
             line = text.offset
             place = number, line, same

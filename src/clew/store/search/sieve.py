@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from clew.errors import SearchStopped
-from clew.rollout import ByteSource, Home, Link, RealFileSystem, RolloutFile
+from clew.rollout import ByteSource, Home, Link, RealFileSystem
 from clew.rollout.unpacking import text_blocks
 from clew.store.queries import Stop
 from clew.store.search.first_look import FirstLook
+from clew.store.search.listing import Listed
 from clew.store.search.ripgrep import Ripgrep, RipgrepFailed, is_large
 
 __all__ = ["Piece", "Sieve", "Sieved"]
@@ -97,9 +98,13 @@ class Sieve:
         if self._first_look is not None:
             self._first_look.join()
 
-    def told_empty(self) -> Callable[[RolloutFile], bool] | None:
-        """What tells of a plain file that there is nothing in it; None where the whole home was not looked at."""
-        return self._first_look.is_empty if self._first_look is not None else None
+    def told_empty(self) -> Callable[[Listed], bool] | None:
+        """What tells of a listed file that there is nothing in it; None where the whole home was not looked at. Waits
+        for the look to end."""
+        if self._first_look is None:
+            return None
+        self._first_look.join()
+        return self._first_look.is_empty
 
     def plain(self, pieces: Sequence[Piece]) -> Iterator[Sieved]:
         """What there is to look at in plain files; the others come as they are asked for in `unpacked`."""
@@ -112,8 +117,6 @@ class Sieve:
         names: dict[str, list[Piece]] = {}
         for piece in pieces:
             names.setdefault(str(piece.link.file.path).removeprefix(above), []).append(piece)
-        if (is_empty := self.told_empty()) is not None:
-            names = {name: held for name, held in names.items() if not is_empty(held[0].link.file)}
         for large in (False, True):
             some = [name for name, held in names.items() if is_large(held[0].link.file.size) == large]
             for part in _by_length(some):
