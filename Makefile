@@ -45,7 +45,7 @@ test-crash: $(STAMP) ## every fault and kill of one story, then random ones for 
 	$(BIN)/python tests/crash/run.py --seconds $(or $(CRASH_SECONDS),300) $(if $(SEED),--seed $(SEED))
 
 test-index: $(STAMP) ## random stories of a home, its index and its trash, with kills, for 5 minutes (INDEX_SECONDS=…, SEED=…)
-	$(BIN)/python tests/store/index_stories.py --seconds $(or $(INDEX_SECONDS),300) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/store/stories.py --seconds $(or $(INDEX_SECONDS),300) $(if $(SEED),--seed $(SEED))
 
 soak: $(STAMP) ## an hour on one core: 45 minutes of random crash stories, 300 kills of a real server (SEED=…)
 	$(BIN)/python tests/crash/run.py --seconds 2700 $(if $(SEED),--seed $(SEED))

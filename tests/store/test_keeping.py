@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import pytest
 from keeping_bench import CLEW, CODEX, Family, changing_steps, keeper_of, opened
 
@@ -15,6 +16,7 @@ from clew.errors import (
     AmbiguousName,
     BadRequest,
     ClewError,
+    HomeUnwritable,
     LogDamaged,
     Owner,
     ThreadBusy,
@@ -23,6 +25,7 @@ from clew.errors import (
     ThreadProtected,
 )
 from clew.rollout import FailPoints, WriterLock
+from clew.store import alone
 from clew.store.keeper import Keeper
 from clew.store.queries import ListQuery, Marks
 from clew.store.shelf import Saved
@@ -437,6 +440,55 @@ def test_what_the_disk_refuses_is_an_error_of_ours_and_loses_nothing(operation: 
         for entry in keeper.trash():
             keeper.restore(entry.id)
         assert family.files() == before
+
+
+def test_what_was_deleted_after_an_archiving_that_was_cut_off_does_not_come_back() -> None:
+    for step in changing_steps(lambda family: family.root.id, Keeper.archive):
+        family = Family()
+        doomed = family.fs.program()
+        keeper = keeper_of(doomed)
+        doomed.kill_at(step)
+        with suppress(ProgramKilled):
+            keeper.archive(family.root.id)
+        keeper_of(family.fs).delete([family.root.id])
+        family.fs.crash()
+        assert listed(family.fs, archived=None) == {family.other.id}, step
+
+
+def test_a_thread_is_not_forked_while_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "LOCK_SECONDS", 0.0)
+    family, fail = Family(), FailPoints()
+    new = family.fork.id
+
+    def fork() -> None:
+        with opened(family.fs) as store, pytest.raises(HomeUnwritable):
+            anyio.run(store.fork, family.root.id, new)
+
+    fail.on("before_unlink", fork)
+    keeper = keeper_of(family.fs, fail)
+    trashed = keeper.delete([family.root.id])
+    with opened(family.fs) as store, pytest.raises(ThreadNotFound):
+        anyio.run(store.fork, family.root.id, new)
+    fail.off("before_unlink")
+    keeper.restore(trashed.id)
+    with opened(family.fs) as store:
+        anyio.run(store.fork, family.root.id, new)
+    with pytest.raises(ThreadProtected):
+        keeper.delete([family.root.id])
+
+
+def test_emptying_that_was_cut_off_leaves_none_without_what_it_inherits_from() -> None:
+    for step in range(1, 60, 2):
+        family = Family()
+        family.fork.write(family.home)
+        keeper = keeper_of(family.fs)
+        both = [keeper.delete([one]).id for one in (family.fork.id, family.root.id)]
+        doomed = family.fs.program()
+        dying = keeper_of(doomed)
+        doomed.kill_at(step)
+        with suppress(ProgramKilled):
+            dying.empty(both)
+        assert [entry.id for entry in keeper.trash()] in ([*reversed(both)], [both[1]], []), step
 
 
 def test_the_files_of_another_disk_stay_on_theirs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,9 +212,14 @@ class FrameSource:
             # Holds conversations: no name, and gone with the process.
             spool: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_IN_MEMORY)  # noqa: SIM115 - closed with the source
             self._blocks.close()
-            for block in self._decode():
-                spool.write(block)
-                self._spooled += len(block)
+            try:
+                for block in self._decode():
+                    spool.write(block)
+                    self._spooled += len(block)
+            except BaseException:
+                spool.close()
+                self._spooled = 0
+                raise
             self._spool = spool
         return self._spool
 

@@ -12,8 +12,9 @@ import msgspec
 
 from clew.clock import Clock
 from clew.config.retention import Retention
-from clew.errors import AmbiguousName, ClewError, Owner, ThreadNotFound, ThreadProtected
+from clew.errors import AmbiguousName, ClewError, Owner, ThreadBusy, ThreadNotFound, ThreadProtected
 from clew.rollout import FailPoints, Home, ThreadFiles, canonical_id
+from clew.store.alone import What, alone, alone_at_once
 from clew.store.contracts import Catalog
 from clew.store.holds import Holds
 from clew.store.moves import Moves, all_locked
@@ -103,7 +104,7 @@ class Keeper:
         those, too.
         """
         self.settle()
-        with self._family(thread_ids, forks=with_forks) as family:
+        with self._alone("forks"), self._alone("trash"), self._family(thread_ids, forks=with_forks) as family:
             files = self._protect(family)
             threads = [self._told(one) for one in family]
             with self._refusals(threads[0].id):
@@ -148,6 +149,9 @@ class Keeper:
     def trash(self) -> Sequence[TrashedThreads]:
         """What can be restored, newest first."""
         self.settle()
+        return self._listed()
+
+    def _listed(self) -> Sequence[TrashedThreads]:
         with self._refusals(""):
             return self._trash.list()
 
@@ -178,7 +182,12 @@ class Keeper:
     def restore(self, trash_id: str) -> Sequence[TrashedThreads]:
         """Put back what one call deleted, as it was; before it, whatever in the trash its threads inherit from. Gives
         what came back. Raises `ThreadNotFound`, `ThreadInTheWay`, `ThreadBusy`."""
-        entries = {entry.id: entry for entry in self.trash()}
+        self.settle()
+        with self._alone("trash"):
+            return self._restore(trash_id)
+
+    def _restore(self, trash_id: str) -> Sequence[TrashedThreads]:
+        entries = {entry.id: entry for entry in self._listed()}
         if trash_id not in entries:
             raise ThreadNotFound(trash_id)
         wanted = [entries.pop(trash_id)]
@@ -196,7 +205,13 @@ class Keeper:
         """Remove what lies in the trash for good, with its marks; gives what went. Raises `ThreadNotFound`, and
         `ThreadProtected` when a thread that is there, or stays in the trash, inherits from one of it: then nothing was
         done."""
-        entries = {entry.id: entry for entry in self.trash()}
+        self.settle()
+        with self._alone("trash"):
+            return self._empty(trash_ids)
+
+    def _empty(self, trash_ids: Iterable[str]) -> Sequence[TrashedThreads]:
+        entries = {entry.id: entry for entry in self._listed()}
+        order = {trash_id: place for place, trash_id in enumerate(entries)}
         wanted: list[TrashedThreads] = []
         for trash_id in dict.fromkeys(trash_ids):
             if trash_id not in entries:
@@ -204,7 +219,8 @@ class Keeper:
             wanted.append(entries.pop(trash_id))
         for entry in wanted:
             self._protect_trashed(entry, entries.values())
-        for entry in wanted:
+        # Whoever inherits from a thread was deleted before it, and goes before it: a crash leaves none without it.
+        for entry in sorted(wanted, key=lambda one: order[one.id], reverse=True):
             with self._locked(entry.thread_ids), self._refusals(entry.thread_ids[0]):
                 self._trash.empty(entry.id)
         gone = [one for entry in wanted for one in entry.thread_ids]
@@ -223,7 +239,22 @@ class Keeper:
     def settle(self) -> None:
         """Complete what killed programs began to delete, to restore or to remove."""
         with self._refusals(""):
-            self._trash.settle()
+            if self._trash.unfinished():
+                with alone_at_once(self._home.fs, self._clew_home, "trash") as got:
+                    if got:
+                        self._trash.settle()
+
+    def refuse_leaving(self, thread_id: str) -> None:
+        """Raise `ThreadBusy` for a thread that a killed program was moving into the trash, and that cannot be brought
+        there now. For whoever has `forks` to itself."""
+        with contextlib.suppress(OSError):  # what cannot be read lets nobody delete
+            if self._trash.is_leaving(thread_id):
+                self.settle()
+                if self._trash.is_leaving(thread_id):
+                    raise ThreadBusy(thread_id)
+
+    def _alone(self, what: What) -> contextlib.AbstractContextManager[None]:
+        return alone(self._home.fs, self._clew_home, what)
 
     # -- retention
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +50,7 @@ from clew.rollout.durable import KnownDurable
 from clew.rollout.leftovers import UNPACKING, remove_dead
 from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
+from clew.store.alone import alone
 from clew.store.background import Background
 from clew.store.branch import Fork, Revert, inherited_turn, plan_fork, plan_restore, plan_revert
 from clew.store.catalog import HomeCatalog
@@ -337,8 +338,14 @@ class LocalStore:
         version: str = "",
         source: str | None = None,
     ) -> None:
+        held = ExitStack()
+
         def plan() -> Fork:
+            if not copy:
+                # What the fork will refer to must not go into the trash before the fork is there.
+                held.enter_context(alone(self._fs, self._clew_home, "forks"))
             files = self._files(source_id)
+            self.keeper.refuse_leaving(files.thread_id)
             self._settle(files)
             with _reading(files):
                 return plan_fork(
@@ -355,12 +362,13 @@ class LocalStore:
                     ids=self._ids,
                 )
 
-        planned = await anyio.to_thread.run_sync(plan)
-        # A new id has no other writer, so no lock is needed.
-        path = self._home.new_path(new_id, self._clock.now())
-        if not planned.copied:
-            await self._write_new(path, planned.lines)
-            return
+        with held:
+            planned = await anyio.to_thread.run_sync(plan)
+            # A new id has no other writer, so no lock is needed.
+            path = self._home.new_path(new_id, self._clock.now())
+            if not planned.copied:
+                await self._write_new(path, planned.lines)
+                return
 
         def write() -> None:
             def fill(draft: Draft) -> None:

@@ -205,10 +205,22 @@ class Trash:
 
     def _move_in(self, entry: _Entry) -> None:
         self._home.fs.make_folder(self._folder(entry.row))
+        left: set[Path] = set()
         for place, kept in self._places(entry.row):
             if _exists(self._home, place):
                 self._moves.move(place, kept)
+            left |= self._elsewhere(place)
+        for folder in left:
+            with contextlib.suppress(FileNotFoundError):
+                self._home.fs.sync_folder(folder)
         self._write(entry, "deleted")
+
+    def _elsewhere(self, place: Path) -> set[Path]:
+        """The folders in which a file may have been before it came to its place: whoever moved it may not have got to
+        making that durable, and without power it would be there again."""
+        name = RolloutName.parse(place.name)
+        assert name is not None, "only rollouts are put into the trash"
+        return {self._home.dated_folder(name), self._home.archived_sessions} - {place.parent}
 
     # -- out of it
 
@@ -266,21 +278,32 @@ class Trash:
 
     # -- after a crash
 
+    def unfinished(self) -> Sequence[TrashedThreads]:
+        """What was begun and not completed, by programs that were killed or are at it. Raises `OSError`."""
+        with self._lock:
+            self._refresh()
+            return tuple(entry.told() for entry in self._entries.values() if entry.state in _UNFINISHED)
+
+    def is_leaving(self, thread_id: str) -> bool:
+        """Whether somebody began to delete this thread and did not complete it. Raises `OSError`."""
+        with self._lock:
+            self._refresh()
+            return any(
+                entry.state == "delete" and thread_id in entry.told().thread_ids for entry in self._entries.values()
+            )
+
     def settle(self) -> Sequence[TrashedThreads]:
         """Complete what killed programs began, and give it; what others are at work on is left to them. A restore that
         something came in the way of stays where it is."""
-        with self._lock:
-            self._refresh()
-            unfinished = [entry for entry in self._entries.values() if entry.state in _UNFINISHED]
         done: list[TrashedThreads] = []
-        for entry in unfinished:
+        for entry in self.unfinished():
             with (
                 contextlib.suppress(ThreadBusy, ThreadInTheWay),
-                all_locked(self._home, self._clew_home, entry.told().thread_ids, self._owner),
+                all_locked(self._home, self._clew_home, entry.thread_ids, self._owner),
             ):
                 with self._lock:
                     self._refresh()
-                    now = self._entries.get(entry.row.trash, entry)
+                    now = self._entries[entry.id]
                 match now.state:
                     case "delete":
                         self._move_in(now)

@@ -1,7 +1,7 @@
-"""Random stories of a home and its index for a while: `python tests/store/index_stories.py --seconds 300 [--seed 7]`.
+"""Random stories of a home, its index and its trash: `python tests/store/stories.py --seconds 300 [--seed 7]`.
 
-See `index_machine`. Every batch has a seed of its own. When a story breaks a promise it is told, with the seed of its
-batch, which alone is told again by `--seed SEED --batches 1`.
+See `index_machine` and `trash_machine`. Every batch has a seed of its own. When a story breaks a promise it is told,
+with the seed of its batch, which alone is told again by `--seed SEED --batches 1`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import argparse
 import random
 import sys
 import time
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from index_machine import IndexMachine
 from programs import Nursery
+from trash_machine import TrashMachine
 
 from clew.index import reconcile
+from clew.store import alone, journal
 
 BATCH = 25
 STEPS = 30
@@ -31,16 +34,16 @@ def main() -> int:
     first = random.randrange(1 << 31) if given.seed is None else given.seed
     began = told = time.monotonic()
     batches = 0
+    # On a simulated disk, nobody who is waited for goes on.
+    alone.LOCK_SECONDS = journal.LOCK_SECONDS = 0.0
     IndexMachine.nursery = Nursery()
     try:
         while time.monotonic() - began < given.seconds and (given.batches is None or batches < given.batches):
             number = first + batches
-            # Homes of every size are looked at in both ways.
-            reconcile.WHOLE = WHOLE if number % 2 else 0
             try:
                 _tell(number)
             except BaseException:
-                sys.stderr.write(f"\nbroken: python tests/store/index_stories.py --seed {number} --batches 1\n")
+                sys.stderr.write(f"\nbroken: python tests/store/stories.py --seed {number} --batches 1\n")
                 raise
             batches += 1
             if time.monotonic() - told > 30:
@@ -57,18 +60,19 @@ WHOLE = reconcile.WHOLE
 
 
 def _tell(number: int) -> None:
-    class Machine(IndexMachine):
-        pass
-
+    # Homes of every size are looked at in both ways.
+    reconcile.WHOLE = WHOLE if number % 3 else 0
+    machine, stories = (TrashMachine, 4 * BATCH) if number % 3 == 2 else (IndexMachine, BATCH)
     profile = settings(
-        max_examples=BATCH,
+        max_examples=stories,
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
         phases=(Phase.generate,),  # shortening a story takes longer than reading it
         suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
     )
-    run_state_machine_as_test(seed(number)(Machine), settings=profile)  # pyright: ignore[reportUnknownMemberType]
+    told: Any = type("Machine", (machine,), {})
+    run_state_machine_as_test(seed(number)(told), settings=profile)
 
 
 def _say(text: str) -> None:
@@ -77,7 +81,10 @@ def _say(text: str) -> None:
 
 
 def _figures() -> str:
-    return ", ".join(f"{count} {what}" for what, count in sorted(IndexMachine.totals.items()))
+    return "; ".join(
+        f"{name}: " + ", ".join(f"{count} {what}" for what, count in sorted(totals.items()))
+        for name, totals in (("index", IndexMachine.totals), ("trash", TrashMachine.totals))
+    )
 
 
 if __name__ == "__main__":
