@@ -104,6 +104,7 @@ async def open_library(
             ledger=parts.store.ledger,
             keeper=parts.store.keeper,
             places=parts.store.turn_places,
+            index=parts.store.index_statistics,
         )
     finally:
         parts.close()
@@ -168,6 +169,7 @@ async def open_threads(
             ledger=store.ledger,
             keeper=store.keeper,
             places=store.turn_places,
+            index=store.index_statistics,
         ) as threads:
             yield threads
     finally:

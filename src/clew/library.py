@@ -36,6 +36,7 @@ from clew.store.contracts import (
     ThreadSummary,
     TurnPlaces,
 )
+from clew.store.index_statistics import IndexStatistics
 from clew.store.keeper import Keeper
 from clew.store.queries import ShowProgress, Stop
 from clew.store.relocations import Move, Relocations
@@ -98,6 +99,7 @@ class Library(Keeping):
         folders: Relocations | None = None,
         keeper: Keeper | None = None,
         places: TurnPlaces | None = None,
+        index: Callable[[], IndexStatistics | None] | None = None,
     ) -> None:
         self._logs = logs
         self._catalog = catalog
@@ -109,6 +111,7 @@ class Library(Keeping):
         self._keeper = keeper
         self._folders = folders
         self._places = places
+        self._index = index
         # Where turns are in a log, its version, and how much of it another process would know.
         self._turns_at: dict[str, tuple[object, TurnOffsets, int]] = {}
 
@@ -161,6 +164,10 @@ class Library(Keeping):
             return with_names(ledger.stats(wanted, stop=stop, progress=progress), self._title)
 
         return await self._from_books("stats", count)
+
+    async def index_statistics(self) -> IndexStatistics | None:
+        """How it stands with the index of threads, and what came of asking it in this process; None without one."""
+        return None if self._index is None else await anyio.to_thread.run_sync(self._index)
 
     async def space(self, *references: str, progress: ShowProgress | None = None) -> Space:
         """Where the bytes are, by cause and by thread: of the threads that are named, else of the whole home with all

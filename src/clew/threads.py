@@ -32,6 +32,7 @@ from clew.live import LiveThread, as_record
 from clew.rollout.envelope import Line
 from clew.settings import ApprovalPolicy, Overrides, Settings
 from clew.store.contracts import Catalog, Lease, Ledger, LogStore, TurnPlaces
+from clew.store.index_statistics import IndexStatistics
 from clew.store.keeper import Keeper
 from clew.store.relocations import Relocations
 from clew.turn import Turn
@@ -149,6 +150,7 @@ class Threads(Library):
         folders: Relocations | None = None,
         keeper: Keeper | None = None,
         places: TurnPlaces | None = None,
+        index: Callable[[], IndexStatistics | None] | None = None,
     ) -> None:
         super().__init__(
             logs,
@@ -161,6 +163,7 @@ class Threads(Library):
             folders=folders,
             keeper=keeper,
             places=places,
+            index=index,
         )
         self._engine = engine
         # A look at least: whether the holder is a clew, which is waited for, must be known.

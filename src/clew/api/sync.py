@@ -21,6 +21,7 @@ from clew.library import Reverted, TurnView
 from clew.settings import Settings
 from clew.store.changes import Change
 from clew.store.contracts import ListQuery, Page, ThreadSummary
+from clew.store.index_statistics import IndexStatistics
 from clew.store.queries import SearchHit, SearchPage, SearchQuery
 from clew.threads import ThreadStatus
 
@@ -312,6 +313,9 @@ class SyncThreads:
 
     def delete(self, *references: str, with_forks: bool = False, why: str | None = None) -> TrashedThreads:
         return self._loop.call(partial(self._threads.delete, *references, with_forks=with_forks, why=why))
+
+    def index_statistics(self) -> IndexStatistics | None:
+        return self._loop.call(self._threads.index_statistics)
 
     def trash(self) -> Sequence[TrashedThreads]:
         return self._loop.call(self._threads.trash)

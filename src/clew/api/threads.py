@@ -21,6 +21,7 @@ from clew.library import Reverted, TurnView
 from clew.settings import ApprovalPolicy, SandboxMode, Settings
 from clew.store.changes import Change
 from clew.store.contracts import ListQuery, Page, ThreadSummary
+from clew.store.index_statistics import IndexStatistics
 from clew.store.queries import SearchHit, SearchPage, SearchQuery
 from clew.threads import Thread as Opened
 from clew.threads import Threads as Inner
@@ -304,6 +305,10 @@ class Threads:
         """Move threads with all that they spawned into the trash: all of them or none. Raises `ThreadBusy`, and
         `ThreadProtected` for one that is pinned or that others were forked from (`with_forks`: these go, too)."""
         return await self._inner.delete(*references, with_forks=with_forks, why=why)
+
+    async def index_statistics(self) -> IndexStatistics | None:
+        """How it stands with the index of threads, and what came of asking it in this process; None without one."""
+        return await self._inner.index_statistics()
 
     async def trash(self) -> Sequence[TrashedThreads]:
         """What was deleted and can come back, newest first."""

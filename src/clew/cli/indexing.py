@@ -86,6 +86,8 @@ def _print(found: IndexStatus, *, json: bool) -> None:
         terminal.write_json(msgspec.to_builtins(found))
         return
     state = "complete" if found.complete else "not complete yet: lists and searches read the files instead"
+    if found.working:
+        state += "; a process brings it up to date now"
     rows = [
         ("file", found.path),
         ("state", state),

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import apsw
 
@@ -35,12 +35,16 @@ _BUSY = (apsw.BusyError, apsw.LockedError, apsw.SchemaChangeError)
 _loading = threading.Lock()
 
 
+Kind = Literal["busy", "damaged", "unusable"]
+
+
 class IndexUnavailable(Exception):
     """The index cannot answer now. `notice` is what a person should know of it, empty when it is nothing but a moment;
-    `lasting`: asking again will not help this process."""
+    `lasting`: asking again will not help this process; `kind` in a word."""
 
-    def __init__(self, why: str, *, notice: str = "", lasting: bool = False) -> None:
+    def __init__(self, why: str, *, kind: Kind = "damaged", notice: str = "", lasting: bool = False) -> None:
         super().__init__(why)
+        self.kind: Kind = kind
         self.notice = notice
         self.lasting = lasting
 
@@ -111,6 +115,8 @@ class Database:
         self._refused: IndexUnavailable | None = None
         self.opened = 0
         """Counts up with every other connection: what was kept from an earlier one does not hold any more."""
+        self.rebuilt = 0
+        """How often this process made the tables."""
 
     @contextlib.contextmanager
     def using(self) -> Generator[Sql]:
@@ -221,6 +227,7 @@ class Database:
             ):
                 quoted = str(name).replace('"', '""')
                 connection.execute(f'DROP {kind} IF EXISTS "{quoted}"')
+            self.rebuilt += 1
             connection.execute(DDL)
             connection.execute("INSERT INTO facts VALUES ('home', ?)", (str(self.codex_home),))
             connection.pragma("application_id", SIGNATURE)
@@ -235,7 +242,7 @@ class Database:
 
     def _unavailable(self, error: apsw.Error) -> IndexUnavailable:
         if isinstance(error, _BUSY):
-            return IndexUnavailable(f"the index is busy: {error}")
+            return IndexUnavailable(f"the index is busy: {error}", kind="busy")
         if isinstance(error, _DAMAGED) or _checksum_failed(error):
             self._set_aside()
             return IndexUnavailable(f"the index was damaged: {error}")
@@ -252,7 +259,7 @@ class Database:
     def _refuse(self, why: str, path: Path | None = None) -> IndexUnavailable:
         where = path or self.path or self.clew_home / FILE
         notice = f"the index of threads {where} is not used, {why}; lists and searches read the files instead"
-        self._refused = IndexUnavailable(why, notice=notice, lasting=True)
+        self._refused = IndexUnavailable(why, kind="unusable", notice=notice, lasting=True)
         self._tell(notice)
         return self._refused
 

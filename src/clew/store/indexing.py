@@ -7,8 +7,9 @@ a transaction of its own, so that this can end at any moment, in any process, an
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from clew.store.names import CachedNames
 from clew.store.queries import ThreadSummary
 from clew.store.thread_rows import read_row, row_from_told
 
-__all__ = ["IndexStatus", "IndexWorker", "Indexing", "WorkReport", "discard_index", "index_status"]
+__all__ = ["IndexStatus", "IndexWorker", "Indexing", "WorkReport", "discard_index", "index_status", "status_of"]
 
 AT_ONCE = 100
 """Threads whose rows an answer waits for; more are left to the background."""
@@ -81,13 +82,21 @@ class Indexing:
         self._reconciler = Reconciler(home, now_ns)
         self._digestion = _Digestion(home, self.names)
         self._root = f"{home.path}/"
+        self.counts = Counter[str]()
+        """What came of asking it: see `clew.store.index_statistics`."""
 
     @contextmanager
     def answering(self) -> Generator[ThreadTable | None]:
         """The rows of all threads, true as far as a bounded look at the disk tells; None while they are not complete.
         Raises `IndexUnavailable`."""
-        with self.database.using() as sql:
-            yield ThreadTable(sql) if self._fresh(sql) else None
+        try:
+            with self.database.using() as sql:
+                fresh = self._fresh(sql)
+                self.counts["answered" if fresh else "incomplete"] += 1
+                yield ThreadTable(sql) if fresh else None
+        except IndexUnavailable as error:
+            self.counts[error.kind] += 1
+            raise
 
     def _fresh(self, sql: Sql) -> bool:
         if not _fact(sql, "complete"):
@@ -138,6 +147,7 @@ class Indexing:
         ]
         if not changes and not wrong:
             return True
+        self.counts["made_anew"] += 1
         with sql.writing():
             self._reconciler.apply(sql, changes)
             table.make_stale(wrong)
@@ -213,7 +223,8 @@ class WorkReport(msgspec.Struct, kw_only=True):
 
 class IndexStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How it stands with the index of a home. `files` that lie there and `waiting` ones among them, which were not read
-    as they are; `bytes` on disk; `swept_at`: when everything was looked at last (RFC 3339)."""
+    as they are; `bytes` on disk; `swept_at`: when everything was looked at last (RFC 3339); `working`: a
+    process brings it up to date now."""
 
     path: str
     complete: bool
@@ -222,6 +233,7 @@ class IndexStatus(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     bytes: int
     swept_at: str | None
+    working: bool = False
 
 
 def index_status(home: Home, clew_home: Path) -> IndexStatus:
@@ -229,19 +241,33 @@ def index_status(home: Home, clew_home: Path) -> IndexStatus:
     database = Database(clew_home, home.path)
     try:
         with database.using() as sql:
-            swept = _fact(sql, "swept")
-            assert database.path is not None
-            return IndexStatus(
-                path=str(database.path),
-                complete=bool(_fact(sql, "complete")),
-                threads=ThreadTable(sql).count()[0],
-                files=sql.one("SELECT count(*) FROM entries"),
-                waiting=sql.one("SELECT count(*) FROM entries WHERE NOT taken"),
-                bytes=sum(path.stat().st_size for path in database.path.parent.glob(f"{database.path.name}*")),
-                swept_at=None if swept is None else utc_stamp(swept),
-            )
+            return status_of(database, sql)
     finally:
         database.close()
+
+
+def status_of(database: Database, sql: Sql) -> IndexStatus:
+    swept = _fact(sql, "swept")
+    assert database.path is not None
+    return IndexStatus(
+        path=str(database.path),
+        complete=bool(_fact(sql, "complete")),
+        threads=ThreadTable(sql).count()[0],
+        files=sql.one("SELECT count(*) FROM entries"),
+        waiting=sql.one("SELECT count(*) FROM entries WHERE NOT taken"),
+        bytes=sum(path.stat().st_size for path in database.path.parent.glob(f"{database.path.name}*")),
+        swept_at=None if swept is None else utc_stamp(swept),
+        working=_is_worked_on(database.path),
+    )
+
+
+def _is_worked_on(path: Path) -> bool:
+    try:
+        lock = RealFileSystem().open_read(path.with_name(f"{path.name}.lock"))
+    except FileNotFoundError:
+        return False
+    with closing(lock):
+        return not lock.try_lock()
 
 
 def discard_index(home: Home, clew_home: Path) -> None:

@@ -56,6 +56,7 @@ from clew.store.branch import Fork, Revert, inherited_turn, plan_fork, plan_rest
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
 from clew.store.facts import from_index
+from clew.store.index_statistics import IndexStatistics, index_statistics
 from clew.store.indexed import IndexedCatalog
 from clew.store.indexing import Indexing, IndexWorker
 from clew.store.keeper import Keeper
@@ -190,6 +191,10 @@ class LocalStore:
     def turn_places(self) -> IndexedPlaces | None:
         """Where the turns of large logs are; None without an index."""
         return None if self._indexing is None else IndexedPlaces(self._indexing.database)
+
+    def index_statistics(self) -> IndexStatistics | None:
+        """How it stands with the index, and what came of asking it in this process; None without an index."""
+        return None if self._indexing is None else index_statistics(self._indexing)
 
     def index_waits(self) -> bool:
         """Whether there is so much to do for the index, and nobody in this process that does it, that a process of its
