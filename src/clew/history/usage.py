@@ -253,10 +253,10 @@ class UsageTally(msgspec.Struct, array_like=True):
             self.sum, self.recorded = None, False
             return
         before, now = self.sum, _tokens(info.total_token_usage)
-        last = now if info.last_token_usage is None else _tokens(info.last_token_usage)
         recorded, self.sum, self.recorded = self.recorded, now, False
         if recorded or now == before:
             return
+        last = now if info.last_token_usage is None else _tokens(info.last_token_usage)
         # What an inherited sum began with stands in another file, so that of the first one only `last` is ours.
         spent = last if before is None or now == last else now.since(before) or last
         # An estimate of what the context holds: nothing was asked of a model.
@@ -414,20 +414,17 @@ def _read(decoder: msgspec.json.Decoder[Any], data: bytes | msgspec.Raw) -> Any:
 def _tokens(usage: _Usage | None) -> Tokens:
     if usage is None:
         return NOTHING
-    return Tokens(
-        _sane(usage.input_tokens),
-        _sane(usage.cached_input_tokens),
-        _sane(usage.cache_write_input_tokens),
-        _sane(usage.output_tokens),
-        _sane(usage.reasoning_output_tokens),
-        _sane(usage.total_tokens),
+    told = (
+        usage.input_tokens or 0,
+        usage.cached_input_tokens or 0,
+        usage.cache_write_input_tokens or 0,
+        usage.output_tokens or 0,
+        usage.reasoning_output_tokens or 0,
+        usage.total_tokens or 0,
     )
-
-
-def _sane(number: int | None) -> int:
-    if not number or number < 0:
-        return 0
-    return number if number < _MOST else _MOST
+    if min(told) < 0 or max(told) > _MOST:
+        return Tokens(*(min(max(number, 0), _MOST) for number in told))
+    return Tokens(*told)
 
 
 def _mixed(before: int, text: str) -> int:

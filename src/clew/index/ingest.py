@@ -171,13 +171,15 @@ SELECT id, thread, path, offset, device, inode, version FROM files WHERE thread 
 """
 _INSERT = """
 INSERT INTO files
-(id, thread, path, device, inode, size, mtime_ns, packed, offset, tail_length, tail_sum, version, digest)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+(id, thread, path, device, inode, size, mtime_ns, packed, offset, tail_length, tail_sum, version, digest,
+    oldest, newest)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE = """
 UPDATE files SET
     device = ?4, inode = ?5, size = ?6, mtime_ns = ?7, packed = ?8, offset = ?9, tail_length = ?10, tail_sum = ?11,
-    version = ?12, digest = ?13
+    version = ?12, digest = ?13, oldest = min(ifnull(oldest, ?14), ifnull(?14, oldest)),
+    newest = max(ifnull(newest, ?15), ifnull(?15, newest))
 WHERE id = ?1
 """
 
@@ -219,9 +221,10 @@ def _store(
             documents += [(text.order, number, text.offset, n, text) for n, text in enumerate(piece.texts)]
             if piece.done:
                 digested.append(Digested(id=number, work=work, told=piece.told))
-        run_many(connection, _INSERT, inserts)
-        run_many(connection, _UPDATE, updates)
-        add_documents(connection, documents)
+        bounds = add_documents(connection, documents)
+        # A row that had to grow would leave half of its page empty.
+        run_many(connection, _INSERT, [(*values, *bounds.get(values[0], (None, None))) for values in inserts])
+        run_many(connection, _UPDATE, [(*values, *bounds.get(values[0], (None, None))) for values in updates])
         if stored is not None and digested:
             stored(digested)
     except BaseException:

@@ -47,7 +47,6 @@ CREATE TABLE entries (
     UNIQUE (folder, name)
 );
 CREATE INDEX entries_thread ON entries (thread);
-CREATE INDEX entries_hot ON entries (mtime_ns);
 CREATE INDEX entries_waiting ON entries (mtime_ns) WHERE NOT taken;
 CREATE INDEX entries_unsure ON entries (id) WHERE NOT sure;
 
@@ -106,6 +105,7 @@ nobody looks into here. `bases` are the files, by the last id of their names, th
 where one of its own files names it. `offsets` are `turn_places`, `version` the checksum of `data`."""
 
 LATE_DDL = (
+    "CREATE INDEX IF NOT EXISTS entries_hot ON entries (mtime_ns)",
     # Each order has an index of its own that also holds what is filtered by, so that walking it touches no other page.
     *(
         f"CREATE INDEX IF NOT EXISTS threads_by_{order} ON threads (archived, {order}, thread, updated, {_COVERED})"

@@ -7,6 +7,7 @@ same order, so that they are found without going through the rest. What a docume
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import apsw
@@ -80,19 +81,22 @@ def document_id(milliseconds: int) -> int:
     return max(0, milliseconds // 1000 - BEGINNING) << SHIFT
 
 
-def add_documents(connection: apsw.Connection, documents: Sequence[Document]) -> None:
-    """Insert texts; within a transaction. Updates the bounds in `files`."""
+Bounds = dict[int, tuple[int, int]]
+"""The smallest and the largest id of what files say, by the ids of the files."""
+
+
+def add_documents(connection: apsw.Connection, documents: Sequence[Document]) -> Bounds:
+    """Insert texts; within a transaction. Gives the bounds of what was inserted."""
     ordered = sorted(documents)
     if not ordered:
-        return
-    try:
-        with connection:
-            _insert(connection, ordered, _ids(ordered))
-    except apsw.ConstraintError:
-        _insert(connection, ordered, _free_ids(connection, ordered))
+        return {}
+    bounds: Bounds | None = None
+    with contextlib.suppress(apsw.ConstraintError), connection:
+        bounds = _insert(connection, ordered, _ids(ordered))
+    return _insert(connection, ordered, _free_ids(connection, ordered)) if bounds is None else bounds
 
 
-def _insert(connection: apsw.Connection, ordered: Sequence[Document], ids: Sequence[int]) -> None:
+def _insert(connection: apsw.Connection, ordered: Sequence[Document], ids: Sequence[int]) -> Bounds:
     tools = _tools(connection, {text.tool for *_, text in ordered if text.tool is not None})
     oldest: dict[int, int] = {}
     newest: dict[int, int] = {}
@@ -115,11 +119,7 @@ def _insert(connection: apsw.Connection, ordered: Sequence[Document], ids: Seque
     run_many(connection, _INSERT_DOC, docs)
     run_many(connection, _INSERT_WORDS, words)
     run_many(connection, "INSERT OR IGNORE INTO touched (path, file) VALUES (?, ?)", sorted(touched))
-    run_many(
-        connection,
-        "UPDATE files SET oldest = min(ifnull(oldest, ?1), ?1), newest = max(ifnull(newest, ?2), ?2) WHERE id = ?3",
-        [(oldest[file], newest[file], file) for file in sorted(oldest)],
-    )
+    return {file: (oldest[file], newest[file]) for file in oldest}
 
 
 def remove_documents(connection: apsw.Connection, file: int) -> None:
