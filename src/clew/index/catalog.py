@@ -10,19 +10,29 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import apsw
 
+from clew.index.beginnings import terms_beginning
 from clew.index.database import Sql
 from clew.index.rows import FoundRow, RowQuery, ThreadRow, id_from_key, key_of
 
 __all__ = ["ThreadTable"]
 
+SOME, MANY = 32, 512
+"""Contents that are read together, at first and later on."""
 FEW = 2000
 """Threads that are collected and sorted rather than looked for along the order."""
-GRAMS = 4
-"""Of a text that is looked for, so many groups of three characters are asked for, the least common ones."""
+GRAM = 3
+"""Characters of the groups by which titles are found."""
+GRAMS = 16
+"""Of a text that is looked for, so many groups are asked for, the least common ones."""
+TITLE_END = "\x01" * (GRAM - 1)
+"""What titles are stored with, so that a group begins with each of their characters."""
+SHORT_TERMS = 300
+"""Groups that a text shorter than they are may begin; one of more is in the titles of many threads."""
 
 
 class _Narrow(NamedTuple):
@@ -82,7 +92,8 @@ class ThreadTable:
             [(*self._columns(row), contents[thread], number) for number, thread, row, _, _ in chosen],
         )
         self.sql.many(
-            "INSERT INTO titles (rowid, title) VALUES (?, ?)", [(number, row.title) for number, _, row, _, _ in chosen]
+            "INSERT INTO titles (rowid, title) VALUES (?, ?)",
+            [(number, row.title + TITLE_END) for number, _, row, _, _ in chosen],
         )
         self.sql.many(
             "INSERT INTO bases VALUES (?, ?, ?)",
@@ -261,16 +272,9 @@ class ThreadTable:
     ) -> Iterator[FoundRow]:
         """The same, without most of those whose title does not hold the text: some threads have its groups of
         characters elsewhere in their titles."""
-        way = "ASC" if query.ascending else "DESC"
-        rows = self.sql.run(
-            f"SELECT t.{query.order}, t.thread, c.data FROM threads t CROSS JOIN contents c ON c.id = t.content"
-            f" WHERE {' AND '.join(conditions)} ORDER BY t.{query.order} {way}, t.thread {way}",
-            values,
-        )
-        for key, thread, content in rows:
-            found = self._unpacked(content)
-            if text in found.lower() or _FOLDED(found):
-                yield FoundRow(key, id_from_key(thread), found)
+        for found in self._run(query, "", conditions, values):
+            if text in found.content.lower() or _FOLDED(found.content):
+                yield found
 
     def _walked(self, query: RowQuery, filters: _Filters, archived: bool) -> Iterator[FoundRow]:
         conditions: list[str] = ["t.archived = ?", "NOT t.stale"]
@@ -300,11 +304,19 @@ class ThreadTable:
             f" ORDER BY t.{query.order} {way}, t.thread {way}",
             values,
         )
-        for key, thread, number in rows:
-            content = self.sql.one(
-                "SELECT c.data FROM threads t JOIN contents c ON c.id = t.content WHERE t.id = ?", (number,)
+        some = SOME
+        while part := list(islice(rows, some)):
+            numbers = array("q", (number for _, _, number in part))
+            contents = dict(
+                self.sql.run(
+                    "SELECT t.id, c.data FROM threads t JOIN contents c ON c.id = t.content"
+                    " WHERE t.id IN (SELECT value FROM carray(?))",
+                    (cast("Any", apsw).carray(numbers),),
+                )
             )
-            yield FoundRow(key, id_from_key(thread), self._unpacked(content))
+            for key, thread, number in part:
+                yield FoundRow(key, id_from_key(thread), self._unpacked(contents.get(number)))
+            some = min(2 * some, MANY)
 
     # -- choosing
 
@@ -343,8 +355,8 @@ class ThreadTable:
             )
         if query.parent is not None:
             ways.append(self._way("parent = ?", [key_of(query.parent)], "threads_parent", "parent IS NOT NULL"))
-        if query.text and len(query.text) >= 3:
-            ways.append(self._titled(query.text))
+        if query.text and (way := self._titled(query.text)) is not None:
+            ways.append(way)
         for column, numbers in filters.items():
             condition, values = f"{column} IN ({_marks(numbers)})", list(numbers)
             if query.archived is not None:
@@ -359,14 +371,28 @@ class ThreadTable:
         counted = self.sql.one(f"SELECT count(*) FROM ({select} LIMIT {FEW + 1})", values)
         return _Narrow(f"t.id IN ({select})", values, counted)
 
-    def _titled(self, text: str) -> _Narrow:
-        grams = sorted({text[at : at + 3] for at in range(len(text) - 2)}, key=lambda gram: (_commonness(gram), gram))
-        asked = " AND ".join(f'"{gram.replace(chr(34), chr(34) * 2)}"' for gram in grams[:GRAMS])
+    def _titled(self, text: str) -> _Narrow | None:
+        if len(text) < GRAM:
+            terms = terms_beginning(self.sql.connection, "titles", text, SHORT_TERMS)
+            if terms is None:
+                return None
+            asked = " OR ".join(map(_quoted, terms))
+        else:
+            grams = {text[at : at + GRAM] for at in range(len(text) - GRAM + 1)}
+            rarest = sorted(grams, key=lambda gram: (_commonness(gram), gram))[:GRAMS]
+            asked = " AND ".join(map(_quoted, rarest))
+        if not asked:
+            return _Narrow("0", [], 0)
         rows = self.sql.run(f"SELECT rowid FROM titles WHERE titles MATCH ? LIMIT {FEW + 1}", (asked,))
         found = array("q", (number for (number,) in rows))
         if not found:
             return _Narrow("0", [], 0)
         return _Narrow("t.id IN (SELECT value FROM carray(?))", [cast("Any", apsw).carray(found)], len(found))
+
+
+def _quoted(term: str) -> str:
+    doubled = term.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _commonness(gram: str) -> int:

@@ -90,4 +90,7 @@ _USUAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
 def id_from_key(key: bytes) -> str:
-    return str(uuid.UUID(bytes=key)) if len(key) == 16 else key.decode(errors="replace")
+    if len(key) != 16:
+        return key.decode(errors="replace")
+    digits = key.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -12,7 +12,7 @@ from clew.index.words import WORDS_DDL
 
 __all__ = ["DDL", "DIMENSIONS", "LATE_DDL", "ORDERS", "SCHEMA_VERSION", "SIGNATURE"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """An older index is made anew, a newer one is left alone."""
 
 SIGNATURE = 0x636C6577
