@@ -41,6 +41,9 @@ _Row = tuple[int, str, int, int, int, int]
 _SELECT = "SELECT e.id, f.path || '/' || e.name, e.size, e.mtime_ns, e.inode, e.sure FROM"
 _JOIN = "e JOIN folders f ON f.id = e.folder"
 _OF_THREAD = f"{_SELECT.replace(' FROM', ', f.archived FROM')} entries {_JOIN} WHERE e.thread = ?"
+_OF_THREADS = (
+    _OF_THREAD.replace("SELECT", "SELECT e.thread,", 1).removesuffix("= ?") + "IN (SELECT value FROM carray(?))"
+)
 _WHOLE = f"{_SELECT} (SELECT * FROM entries LIMIT {WHOLE + 1}) {_JOIN}"
 _LIKELY = " UNION ALL ".join(
     f"{_SELECT} (SELECT * FROM entries {chosen}) {_JOIN}"
@@ -108,14 +111,13 @@ class Reconciler:
 
     def look_at(self, sql: Sql, thread_ids: Iterable[str]) -> tuple[dict[str, list[SeenFile]], Changes]:
         """The known files of these threads, and what changed of them."""
-        seen: dict[str, list[SeenFile]] = {}
+        seen: dict[str, list[SeenFile]] = {thread_id: [] for thread_id in thread_ids}
+        threads = {key_of(thread_id): files for thread_id, files in seen.items()}
         rows: list[_Row] = []
-        for thread_id in thread_ids:
-            files = seen[thread_id] = list[SeenFile]()
-            for *row, archived in sql.run(_OF_THREAD, (key_of(thread_id),)):
-                rows.append(cast("_Row", tuple(row)))
-                # A place outside of the home is none.
-                files.append((row[1] if _inside(row[1]) else "", bool(archived), row[2]))
+        for thread, *row, archived in sql.run(_OF_THREADS, (_carray(threads),)) if threads else ():
+            rows.append(cast("_Row", tuple(row)))
+            # A place outside of the home is none.
+            threads[thread].append((row[1] if _inside(row[1]) else "", bool(archived), row[2]))
         changes = Changes()
         self._look_at_entries(rows, changes)
         return seen, changes

@@ -13,7 +13,7 @@ from clew.clock import utc_stamp
 from clew.errors import BadRequest
 from clew.index.catalog import ThreadTable
 from clew.index.places import said_at
-from clew.index.reconcile import files_of
+from clew.index.reconcile import files_of_all
 from clew.index.word_search import WordHit, WordPage, WordQuery, find_words
 from clew.rollout import Home, RolloutFile, open_source
 from clew.store.filters import Filter
@@ -80,11 +80,12 @@ class WordAnswers:
         found = self._found(asked)
         hits: list[SearchHit] = []
         shown: list[ThreadSummary] = []
+        files_of = files_of_all(self._table.sql, self._home, {hit.thread for hit in found.hits})
         with contextlib.closing(matcher_for(query, lambda: False)) as matcher:
             for hit in found.hits:
                 summary = self._summaries[hit.thread]
                 shown.append(summary)
-                files = files_of(self._table.sql, self._home, hit.thread)
+                files = files_of.get(hit.thread)
                 if files is None:
                     raise Stale
                 told = one(hit.thread) if len(files.segments) > 1 else self._told(hit, summary, files.current, matcher)
