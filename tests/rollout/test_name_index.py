@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clew.errors import DiskFull, LogDamaged, SyncFailed
 from clew.ids import uuid7_at
@@ -56,6 +59,45 @@ def test_bad_rows_hide_nothing(home: Home) -> None:
         home, row(A, "one"), {"id": B, "thread_name": None}, {"id": C, "thread_name": "c", "new": 1}, raw=rubbish
     )
     assert names.names() == {A: "one", C: "c"}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["append", "append", "torn", "replace", "in place", "delete"]),
+            st.sampled_from([A, B, C]),
+            st.sampled_from(["one", "two", "", "six"]),
+        ),
+        max_size=12,
+    )
+)
+def test_what_is_read_bit_by_bit_is_what_a_whole_look_finds(steps: list[tuple[str, str, str]]) -> None:
+    home = Home(MemoryFileSystem(), Path("/home/codex"))
+    assert isinstance(home.fs, MemoryFileSystem)
+    known = NameIndex(home)
+    before, data = known.names(), b""
+    for how, thread, name in steps:
+        line = json.dumps(row(thread, name)).encode()
+        if how == "in place":
+            data = data.replace(b"one", b"six")  # as many bytes as before
+        elif how == "delete":
+            data = b""
+            with contextlib.suppress(FileNotFoundError):
+                home.fs.unlink(home.session_index)
+        else:
+            data = {"append": data + line + b"\n", "torn": data + line, "replace": line + b"\n"}[how]
+        if how != "delete":
+            home.fs.write_bytes(home.session_index, data)
+        named, touched = known.look()
+        fresh = NameIndex(home)
+        assert list(named.items()) == list(fresh.look()[0].items())
+        now = fresh.names()
+        changed = {one for one in {*before, *now} if before.get(one) != now.get(one)}
+        assert touched is None or changed <= touched
+        assert [known.resolve(word) for word in ("one", "two", "six")] == [
+            fresh.resolve(word) for word in ("one", "two", "six")
+        ]
+        before = now
 
 
 def test_without_a_file_there_are_no_names(home: Home) -> None:

@@ -50,6 +50,17 @@ def test_a_complete_index_answers(bench: IndexBench) -> None:
     assert (bench.index.stat().st_mode & 0o777, bench.told) == (0o600, [])
 
 
+def test_a_thread_that_is_called_otherwise_is_not_read_again(bench: IndexBench) -> None:
+    store = bench.open()
+    one = bench.plain.list(ListQuery()).threads[0]
+    for name in ("minotaur", "labyrinth", None):
+        store.catalog.rename(one.id, name)
+        found = store.catalog.get(one.id)
+        assert (found.name, found.turns) == (name, 1)
+        _agrees(bench)
+    assert _answered_by_index(bench)
+
+
 def test_a_deleted_index_is_made_anew_under_those_that_have_it_open(bench: IndexBench) -> None:
     catalog = bench.open().catalog
     assert len(listed(catalog, ListQuery())) == 4

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -15,13 +16,13 @@ import msgspec
 from clew.clock import Clock
 from clew.errors import DiskFull, LogDamaged, SyncFailed
 from clew.rollout.failpoints import FailPoints
-from clew.rollout.filesystem import File
+from clew.rollout.filesystem import File, FileIdentity
 from clew.rollout.layout import Home
 from clew.rollout.names import canonical_id
 
 __all__ = ["NameIndex", "NameRow", "SavedSession", "read_saved_sessions"]
 
-BLOCK = 1 << 16
+BLOCK = 1 << 20
 LOCK_SECONDS = 5.0
 
 
@@ -54,46 +55,53 @@ class _WireRow(msgspec.Struct):
 
 
 class NameIndex:
-    """The names of a home. Rows that cannot be read are passed over; they never hide the others."""
+    """The names of a home. Rows that cannot be read are passed over; they never hide the others. The file is read at
+    every call, and decoded as far as it is not what it was at the last one."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._named: FileIdentity | None = None  # the file whose own name is known to be durable
+        self._lock = threading.Lock()
+        self._data = b""  # lines that have an end
+        self._whole: dict[str, str] = {}  # and what they say
+        self._last = frozenset[str]()  # whom a line without one names
 
     def rows_back(self) -> Iterator[NameRow]:
         """All rows, newest (last in the file) first."""
+        yield from _rows(reversed(self._read().split(b"\n")))
+
+    def look(self) -> tuple[dict[str, str], frozenset[str] | None]:
+        """What every thread that ever had a name is called now (empty: nothing), most lately named last; and which of
+        them may be called otherwise than at the last look (None: any)."""
         data = self._read()
-        for line in reversed(data.split(b"\n")):
-            row = _row(line)
-            if row is not None:
-                yield row
+        with self._lock:
+            # A last line without an end, if there is one, is decoded once more with what comes behind it.
+            end = data.rfind(b"\n") + 1
+            last = list(_rows((data[end:],)))
+            if data.startswith(self._data):
+                new = list(_rows(data[len(self._data) : end].split(b"\n")))
+                touched = frozenset(row.id for row in (*new, *last)) | self._last
+                _apply(self._whole, new)
+            else:
+                self._whole, touched = {}, None
+                _apply(self._whole, _rows(data[:end].split(b"\n")))
+            self._data, self._last = data[:end], frozenset(row.id for row in last)
+            named = dict(self._whole)
+        _apply(named, last)
+        return named, touched
 
     def names(self) -> dict[str, str]:
         """The current name of every thread that has one."""
-        found: dict[str, str] = {}
-        for row in self.rows_back():
-            found.setdefault(row.id, row.thread_name)
-        return {thread_id: name for thread_id, name in found.items() if name}
+        return {thread_id: name for thread_id, name in self.look()[0].items() if name}
 
     def name_of(self, thread_id: str) -> str | None:
         """The current name of one thread."""
-        wanted = canonical_id(thread_id)
-        for row in self.rows_back():
-            if row.id == wanted:
-                return row.thread_name or None
-        return None
+        return self.look()[0].get(canonical_id(thread_id) or "") or None
 
     def resolve(self, name: str) -> list[str]:
         """The threads that are called so now, most lately named first. Names they had before do not count."""
         wanted = name.strip()
-        seen: set[str] = set()
-        found: list[str] = []
-        for row in self.rows_back():
-            if row.id in seen:
-                continue
-            seen.add(row.id)
-            if wanted and row.thread_name == wanted:
-                found.append(row.id)
-        return found
+        return [thread_id for thread_id, called in reversed(self.look()[0].items()) if wanted and called == wanted]
 
     def rename(self, thread_id: str, name: str | None, clock: Clock, fail: FailPoints | None = None) -> NameRow:
         """Append a name (None or blank: take it away); durable when this returns.
@@ -124,7 +132,7 @@ class NameIndex:
         fs = self._home.fs
         file = fs.open_append(path)
         try:
-            size = file.size()
+            identity, size = file.identity(), file.size()
             if size and file.read_at(size - 1, 1) != b"\n":
                 data = b"\n" + data
             fail.hit("before_write")
@@ -134,9 +142,11 @@ class NameIndex:
             fail.hit("after_sync")
         finally:
             file.close()
-        # Also when the file was there: whoever made it may not have got to this.
-        fail.hit("before_folder_sync")
-        fs.sync_folder(path.parent)
+        if self._named != identity:
+            # Also when the file was there: whoever made it may not have got to this.
+            fail.hit("before_folder_sync")
+            fs.sync_folder(path.parent)
+            self._named = identity
 
     @contextlib.contextmanager
     def _locked(self) -> Generator[None]:
@@ -167,6 +177,19 @@ class NameIndex:
             return b"".join(parts)
         finally:
             file.close()
+
+
+def _rows(lines: Iterable[bytes]) -> Iterator[NameRow]:
+    for line in lines:
+        row = _row(line)
+        if row is not None:
+            yield row
+
+
+def _apply(names: dict[str, str], rows: Iterable[NameRow]) -> None:
+    for row in rows:
+        names.pop(row.id, None)
+        names[row.id] = row.thread_name
 
 
 def read_saved_sessions(home: Home) -> list[SavedSession]:

@@ -25,14 +25,14 @@ from clew.index.helpers import start_helpers
 from clew.index.ingest import Digested, ingest
 from clew.index.merging import merge_pieces
 from clew.index.reconcile import Reconciler, SeenFile, files_of, files_of_all, forget
-from clew.index.rows import ThreadRow, key_of
+from clew.index.rows import ThreadRow, id_from_key, key_of
 from clew.index.schema import LATE_DDL
 from clew.index.turn_places import forget_vanished
 from clew.index.words import put_titles, remove_documents
 from clew.rollout import File, FileSystem, Home, RealFileSystem, RolloutFile, RolloutName, ThreadFiles
 from clew.store.names import CachedNames
 from clew.store.queries import ThreadSummary
-from clew.store.thread_rows import read_row, row_from_told
+from clew.store.thread_rows import read_row, retold, row_from_told
 
 __all__ = ["IndexStatus", "IndexWorker", "Indexing", "WorkReport", "discard_index", "index_status", "status_of"]
 
@@ -107,7 +107,7 @@ class Indexing:
                 return False
             with sql.writing():
                 self._reconciler.apply(sql, changes)
-        take_names(sql, self.names)
+        take_names(sql, self.home, self.names)
         return self._refreshed(sql)
 
     def _refreshed(self, sql: Sql) -> bool:
@@ -332,7 +332,7 @@ class IndexWorker:
                 self._reconciler.apply(sql, changes)
         if stop():
             return
-        take_names(sql, self._names)
+        take_names(sql, self._home, self._names)
         self._digestion.follow_moves(sql)
         report.total = sql.one("SELECT count(*) FROM entries WHERE NOT taken")
         place: tuple[int, int] | None = None
@@ -559,17 +559,36 @@ def put_rows(table: ThreadTable, rows: Sequence[_NewRow]) -> None:
     put_titles(sql.connection, titles)
 
 
-def take_names(sql: Sql, names: CachedNames) -> None:
+def retell(sql: Sql, home: Home, thread_id: str, name: str | None) -> bool:
+    """Make the row of a thread anew that is called otherwise or lies elsewhere and holds what it held, without reading
+    its files. Whether that could be done; within a transaction."""
+    table = ThreadTable(sql)
+    version = sql.one("SELECT version FROM threads WHERE thread = ? AND NOT stale", (key_of(thread_id),))
+    files = files_of(sql, home, thread_id)
+    if version is None or files is None or (row := retold(files, table.content(thread_id), name)) is None:
+        return False
+    bases = list(sql.run("SELECT base, direct FROM bases WHERE thread = ?", (key_of(thread_id),)))
+    every, direct = (tuple(id_from_key(base) for base, named in bases if named or whole) for whole in (True, False))
+    put_rows(table, [(msgspec.structs.replace(row, bases=every, named_bases=direct), version, None)])
+    return True
+
+
+def take_names(sql: Sql, home: Home, names: CachedNames) -> None:
     """Threads that are called something else now get new rows."""
-    version = names.version()
-    if _fact(sql, "names") == version:
+    now, known, table = names.current(), _fact(sql, "names"), ThreadTable(sql)
+    if known == now.version:
         return
-    now, table = names.names(), ThreadTable(sql)
-    before = table.names()
-    changed = [thread_id for thread_id in {*now, *before} if now.get(thread_id) != before.get(thread_id)]
+    changed = names.changed(str(known), now.version)
+    if changed is None:
+        before = table.names()
+        changed = {one for one in {*now.names, *before} if now.names.get(one) != before.get(one)}
+    if not changed and not now.sure:
+        return  # it would be written again with every answer
     with sql.writing():
+        if len(changed) <= AT_ONCE:
+            changed = [one for one in changed if not retell(sql, home, one, now.names.get(one))]
         table.make_stale(changed)
-        _set_fact(sql, "names", version)
+        _set_fact(sql, "names", now.version)
 
 
 def _fact(sql: Sql, name: str) -> Any:

@@ -11,7 +11,7 @@ from clew.store.order import milliseconds, milliseconds_stamp, name_key, title_o
 from clew.store.queries import ThreadSummary
 from clew.store.summaries import basics, summarise_files
 
-__all__ = ["glimpse_of", "read_row", "row_from_told", "row_of", "summary_of", "whole"]
+__all__ = ["glimpse_of", "read_row", "retold", "row_from_told", "row_of", "summary_of", "whole"]
 
 
 class _Content(ThreadSummary, frozen=True, kw_only=True, array_like=True):
@@ -100,6 +100,15 @@ def row_from_told(files: ThreadFiles, told: Told | None, name: str | None, befor
         turns=told.turns,
     )
     return row_of(files, summary)
+
+
+def retold(files: ThreadFiles, content: bytes | None, name: str | None) -> ThreadRow | None:
+    """The row of a thread whose files hold what they held, and that is called otherwise or lies elsewhere now, without
+    its bases; None where the files have to be read for it. `content` is that of the row it had."""
+    known = summary_of(content)
+    if known is None or known.id != files.thread_id or known.error is not None:
+        return None
+    return row_of(files, msgspec.structs.replace(known, **basics(files, name)))
 
 
 def _bases(home: Home, files: ThreadFiles) -> tuple[str, ...]:
