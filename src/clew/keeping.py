@@ -13,6 +13,7 @@ import msgspec
 
 from clew.config.retention import Retention
 from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, Unsupported
+from clew.rollout import canonical_id
 from clew.store.contracts import Catalog, ThreadSummary
 from clew.store.keeper import Keeper
 from clew.store.queries import Marks
@@ -61,7 +62,14 @@ class Keeping:
             raise ThreadBusy(thread_id, replace(self._owner, turn=working[0]))
 
     async def _meant(self, reference: str) -> ThreadSummary:
-        return await anyio.to_thread.run_sync(self._catalog.resolve, reference)
+        return await anyio.to_thread.run_sync(self._looked_up, reference)
+
+    def _looked_up(self, reference: str) -> ThreadSummary:
+        if canonical_id(reference.strip()) is None:
+            return self._catalog.resolve(reference)
+        # An id means one thread, whatever is written in others.
+        with self._catalog.steady("folders"):
+            return self._catalog.resolve(reference)
 
     async def _kept(self, call: Callable[[Keeper], T]) -> T:
         keeper = self._keeper
@@ -73,9 +81,14 @@ class Keeping:
 
     async def rename(self, reference: str, name: str | None) -> ThreadSummary:
         """Give the thread its title (None: take it away)."""
-        summary = await self._meant(reference)
-        await anyio.to_thread.run_sync(self._catalog.rename, summary.id, name)
-        return await anyio.to_thread.run_sync(self._catalog.get, summary.id)
+        thread_id = (await self._meant(reference)).id
+
+        def rename() -> ThreadSummary:
+            with self._catalog.steady():
+                self._catalog.rename(thread_id, name)
+                return self._catalog.get(thread_id)
+
+        return await anyio.to_thread.run_sync(rename)
 
     async def save(self, name: str, reference: str = "last") -> Saved:
         """Save a thread under a name, which leads to it from now on and not to the one it led to (`moved_from`). A
@@ -134,8 +147,12 @@ class Keeping:
     async def _filed(self, thread_id: str, moved: Sequence[str]) -> Filed:
         for one in moved:
             self._changed(one)
-        thread = await anyio.to_thread.run_sync(self._catalog.get, thread_id)
+        thread = await anyio.to_thread.run_sync(self._known, thread_id)
         return Filed(thread=thread, also=tuple(one for one in moved if one != thread_id))
+
+    def _known(self, thread_id: str) -> ThreadSummary:
+        with self._catalog.steady():
+            return self._catalog.get(thread_id)
 
     # -- the trash
 

@@ -6,6 +6,7 @@ those that are likely to have changed are looked at, with some of the others in 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,9 @@ HOT, TURN = 96, 32
 """Files of a larger one that are looked at: the newest, and others in turn."""
 BATCH = 4096
 """Files of one transaction of a sweep."""
+
+OWN_SECONDS = 1.0
+"""How long it is believed of a folder that only this process changed it."""
 
 SeenFile = tuple[str, bool, int]
 """A file as it was known: its path within the home, whether it is archived, its size."""
@@ -62,6 +66,14 @@ class _Folder(NamedTuple):
     mtime_ns: int
 
 
+class _Own(NamedTuple):
+    """A folder that this process changed: its time in the tables then, its own time after that, and since when."""
+
+    known: int
+    mtime_ns: int
+    since: float
+
+
 @dataclass
 class Changes:
     """What a look found: folders with their entries and time, and entries with their state; None: gone. `new`:
@@ -88,26 +100,76 @@ class Reconciler:
         self._now_ns = now_ns
         self._folders: dict[str, _Folder] = {}
         self._seen: tuple[object, ...] = ()
+        self._own: dict[str, _Own] = {}
         self._turn = 0
         self._likely: list[_Row] | None = None
         self._all = False
 
-    def look(self, sql: Sql) -> Changes:
-        """What changed, as far as a look before an answer finds it. Reads only."""
+    def look(self, sql: Sql, *, brief: bool = False) -> Changes:
+        """What changed, as far as a look before an answer finds it. Reads only. `brief`: of folders alone; those that
+        nobody but this process changed a moment ago are left out while nothing else changed anywhere."""
         self._know_folders(sql)
         changes = Changes()
+        own: list[str] = []
         glances = self._home.fs.glance([folder.text for folder in self._folders.values()])
         for (path, folder), glance in zip(self._folders.items(), glances, strict=True):
             if glance is None or not glance[3]:
                 changes.folders[path] = None
-            elif (folder.mtime_ns < 0 or glance[1] != folder.mtime_ns) and path not in changes.folders:
-                self._walk(sql, path, changes, path.count("/"))
+            elif folder.mtime_ns < 0 or glance[1] != folder.mtime_ns:
+                if brief and self._is_own(path, folder, glance):
+                    own.append(path)
+                else:
+                    self._walk(sql, path, changes, path.count("/"))
         self._leave_replaced(changes)
         for root in ("sessions", "archived_sessions"):
             if root not in self._folders:
                 self._walk(sql, root, changes, 0)
-        self._look_at_entries(self._chosen(sql), changes)
+        if changes.folders:
+            # What is gone from elsewhere may have come there.
+            for path in own:
+                self._walk(sql, path, changes, path.count("/"))
+        if not brief:
+            self._look_at_entries(self._chosen(sql), changes)
         return changes
+
+    def _is_own(self, path: str, folder: _Folder, glance: Glance) -> bool:
+        own = self._own.get(path)
+        if own is None or (own.known, own.mtime_ns) != (folder.mtime_ns, glance[1]):
+            return False
+        return time.monotonic() - own.since < OWN_SECONDS
+
+    def follow(self, sql: Sql, path: str, target: str) -> bool:
+        """A file was moved by this process: its entry goes with it. Whether there was one, and a folder to go to;
+        within a transaction."""
+        above, _, name = path.rpartition("/")
+        where, _, new_name = target.rpartition("/")
+        entry = sql.one(
+            "SELECT e.id FROM entries e JOIN folders f ON f.id = e.folder WHERE f.path = ? AND e.name = ?",
+            (above, name),
+        )
+        folder = sql.one("SELECT id FROM folders WHERE path = ?", (where,))
+        glance = self._home.fs.glance((f"{self._home.path}/{target}",))[0]
+        if entry is None or folder is None or glance is None or glance[3]:
+            return False
+        size, mtime_ns, inode, _ = glance
+        sql.run("DELETE FROM entries WHERE folder = ? AND name = ?", (folder, new_name))
+        # It is as sure as before: moving it, and giving it a time, writes nothing into it.
+        sql.run(
+            "UPDATE entries SET folder = ?, name = ?, size = ?, mtime_ns = ?, inode = ?, taken = 0 WHERE id = ?",
+            (folder, new_name, size, mtime_ns, inode, entry),
+        )
+        self._likely = None
+        return True
+
+    def note_own(self, sql: Sql, path: str, before: int, after: int) -> None:
+        """This process changed a folder in a way that the tables tell; its times just before and after that."""
+        known, own = sql.one("SELECT mtime_ns FROM folders WHERE path = ?", (path,)), self._own.pop(path, None)
+        if known is None:
+            return
+        if own is not None and (own.known, own.mtime_ns) == (known, before):
+            self._own[path] = own._replace(mtime_ns=after)
+        elif known == before:
+            self._own[path] = _Own(known, after, time.monotonic())
 
     def look_at(self, sql: Sql, thread_ids: Iterable[str]) -> tuple[dict[str, list[SeenFile]], Changes]:
         """The known files of these threads, and what changed of them."""

@@ -71,8 +71,8 @@ class NameIndex:
         yield from _rows(reversed(self._read().split(b"\n")))
 
     def look(self) -> tuple[dict[str, str], frozenset[str] | None]:
-        """What every thread that ever had a name is called now (empty: nothing), most lately named last; and which of
-        them may be called otherwise than at the last look (None: any)."""
+        """The current name of every thread that has one, most lately named last; and which threads may be called
+        otherwise than at the last look (None: any)."""
         data = self._read()
         with self._lock:
             # A last line without an end, if there is one, is decoded once more with what comes behind it.
@@ -85,18 +85,19 @@ class NameIndex:
             else:
                 self._whole, touched = {}, None
                 _apply(self._whole, _rows(data[:end].split(b"\n")))
-            self._data, self._last = data[:end], frozenset(row.id for row in last)
+            self._data = data if end == len(data) else data[:end]
+            self._last = frozenset(row.id for row in last)
             named = dict(self._whole)
         _apply(named, last)
         return named, touched
 
     def names(self) -> dict[str, str]:
         """The current name of every thread that has one."""
-        return {thread_id: name for thread_id, name in self.look()[0].items() if name}
+        return self.look()[0]
 
     def name_of(self, thread_id: str) -> str | None:
         """The current name of one thread."""
-        return self.look()[0].get(canonical_id(thread_id) or "") or None
+        return self.look()[0].get(canonical_id(thread_id) or "")
 
     def resolve(self, name: str) -> list[str]:
         """The threads that are called so now, most lately named first. Names they had before do not count."""
@@ -189,7 +190,8 @@ def _rows(lines: Iterable[bytes]) -> Iterator[NameRow]:
 def _apply(names: dict[str, str], rows: Iterable[NameRow]) -> None:
     for row in rows:
         names.pop(row.id, None)
-        names[row.id] = row.thread_name
+        if row.thread_name:
+            names[row.id] = row.thread_name
 
 
 def read_saved_sessions(home: Home) -> list[SavedSession]:

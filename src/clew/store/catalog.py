@@ -6,7 +6,8 @@ The disk decides what exists. A thread that is damaged is listed with its error.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -23,10 +24,11 @@ from clew.rollout import (
 )
 from clew.store.filters import Filter
 from clew.store.kin import descendants_on_disk, heirs_on_disk
-from clew.store.moves import Moves, all_locked
+from clew.store.moves import Moved, Moves, all_locked
 from clew.store.order import Order, Place
 from clew.store.queries import (
     ListQuery,
+    Look,
     Marks,
     Page,
     SearchPage,
@@ -75,11 +77,27 @@ class HomeCatalog:
         self._clock = clock
         self._fail = fail
         self._names = NameIndex(home)
-        self._moves = Moves(home, clock=clock, fail=fail)
+        self.moves = Moves(home, clock=clock, fail=fail, find=self.find, told=self._on_move())
         self._shelf = shelf
         self._scan = scan or Scan(home, bundled_ripgrep(), cache=clew_home / "cache", clock=clock)
 
+    def _on_move(self) -> Callable[[Moved], None] | None:
+        """Who is to hear of threads that were put into the archive or taken out."""
+        return None
+
+    @contextmanager
+    def steady(self, look: Look | None = None) -> Generator[None]:
+        """All that this thread asks inside is answered from one look at the disk, the first time that something is
+        asked. `look`: at everything that may have changed (`whole`), at folders alone (`folders`), or none, where one
+        was taken just before."""
+        yield
+
     # -- one of them
+
+    def find(self, thread_id: str, *, absent: bool = False) -> ThreadFiles | None:
+        """The files of a thread, None when there are none. `absent`: an index that is complete is believed that there
+        are none."""
+        return self._home.find(thread_id)
 
     def get(self, thread_id: str) -> ThreadSummary:
         return self._summary(self._files(thread_id), self._names.name_of(thread_id))
@@ -249,19 +267,26 @@ class HomeCatalog:
     # -- changing them
 
     def rename(self, thread_id: str, name: str | None) -> None:
-        self._names.rename(self._files(thread_id).thread_id, name, self._clock, self._fail)
+        files = self.find(thread_id)
+        if files is None:
+            raise ThreadNotFound(thread_id)
+        self._names.rename(files.thread_id, name, self._clock, self._fail)
 
     def archive(self, thread_id: str) -> ThreadSummary:
-        return self._moved(thread_id, self._moves.archive)
+        return self._moved(thread_id, self.moves.archive)
 
     def unarchive(self, thread_id: str) -> ThreadSummary:
-        return self._moved(thread_id, self._moves.unarchive)
+        return self._moved(thread_id, self.moves.unarchive)
 
     def _moved(self, thread_id: str, move: Callable[[str], bool]) -> ThreadSummary:
-        thread_id = self._files(thread_id).thread_id
-        with all_locked(self._home, self._clew_home, (thread_id,), self._owner):
+        files = self.find(thread_id)
+        if files is None:
+            raise ThreadNotFound(thread_id)
+        thread_id = files.thread_id
+        with all_locked(self._home, self._clew_home, (thread_id,), self._owner), self.steady("folders"):
             try:
                 move(thread_id)
             except OSError as error:
                 raise refusal(error, self._home.path, thread_id) from error
-        return self.get(thread_id)
+        with self.steady():
+            return self.get(thread_id)

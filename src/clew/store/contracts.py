@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from clew.errors import Owner
@@ -12,6 +12,7 @@ from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
 from clew.store.queries import (
     ListQuery,
+    Look,
     Page,
     SearchHit,
     SearchPage,
@@ -139,6 +140,11 @@ class LogStore(Protocol):
 
 class Catalog(Protocol):
     """Summaries. All calls block and belong in a worker thread."""
+
+    def steady(self, look: Look | None = None) -> AbstractContextManager[None]:
+        """All that this thread asks inside is answered from one look at the disk (None: from the one before), where a
+        catalog would take one for every answer."""
+        ...
 
     def get(self, thread_id: str) -> ThreadSummary:
         """Raises `ThreadNotFound`. An id fits in any spelling of a UUID."""

@@ -6,8 +6,8 @@ what it does not know is looked for there. While it is not complete, or cannot b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -17,12 +17,25 @@ from clew.errors import Owner, ThreadNotFound
 from clew.index.catalog import ThreadTable
 from clew.index.database import IndexUnavailable
 from clew.index.rows import FoundRow, RowQuery
-from clew.rollout import FailPoints, Home, canonical_id
+from clew.rollout import FailPoints, Home, ThreadFiles, canonical_id
 from clew.store.catalog import HomeCatalog, MarksSource
 from clew.store.filters import Filter, below
 from clew.store.indexing import Indexing
+from clew.store.kin import inherits, is_spawned
+from clew.store.known_files import is_mentioned, known_files
+from clew.store.moves import Moved
 from clew.store.order import Order
-from clew.store.queries import ListQuery, Page, SearchHit, SearchPage, SearchQuery, ShowProgress, Stop, ThreadSummary
+from clew.store.queries import (
+    ListQuery,
+    Look,
+    Page,
+    SearchHit,
+    SearchPage,
+    SearchQuery,
+    ShowProgress,
+    Stop,
+    ThreadSummary,
+)
 from clew.store.search import Scan
 from clew.store.search.scan import Key, read_cursor
 from clew.store.summaries import marked
@@ -57,7 +70,26 @@ class IndexedCatalog(HomeCatalog):
         self._indexing = indexing
         self._wake = wake or _nothing
 
+    @contextmanager
+    def steady(self, look: Look | None = None) -> Generator[None]:
+        with self._indexing.steady(look):
+            yield
+
+    def _on_move(self) -> Callable[[Moved], None] | None:
+        return lambda moved: self._indexing.note(moved)
+
     # -- one of them
+
+    def find(self, thread_id: str, *, absent: bool = False) -> ThreadFiles | None:
+        wanted = canonical_id(thread_id)
+        if wanted is not None:
+            with suppress(IndexUnavailable), self._indexing.answering() as table:
+                if table is not None:
+                    if (files := known_files(table, self._home, wanted)) is not None:
+                        return files
+                    if absent and not is_mentioned(table, wanted):
+                        return None
+        return super().find(thread_id, absent=absent)
 
     def get(self, thread_id: str) -> ThreadSummary:
         wanted = canonical_id(thread_id)
@@ -211,14 +243,38 @@ class IndexedCatalog(HomeCatalog):
         wanted = canonical_id(thread_id)
         with suppress(IndexUnavailable), self._indexing.answering() as table:
             if table is not None and wanted is not None:
-                return tuple(table.descendants(wanted))
+                found = table.descendants(wanted)
+                if self._hold(table, found, lambda files, above: is_spawned(self._home, files, above), wanted):
+                    return tuple(found)
         return super().descendants(thread_id)
 
     def heirs(self, rollout_ids: Collection[str]) -> Sequence[str]:
         with suppress(IndexUnavailable), self._indexing.answering() as table:
             if table is not None:
-                return tuple(table.heirs(one for text in rollout_ids if (one := canonical_id(text)) is not None))
+                bases = {one for text in rollout_ids if (one := canonical_id(text)) is not None}
+                found = table.heirs(bases)
+                if self._hold(table, found, lambda files, _: inherits(self._home, files, bases)):
+                    return tuple(found)
         return super().heirs(rollout_ids)
+
+    def _hold(
+        self,
+        table: ThreadTable,
+        proposed: Sequence[str],
+        is_so: Callable[[ThreadFiles, Collection[str]], bool],
+        *above: str,
+    ) -> bool:
+        """Whether what the index says of these threads is what their files say. `is_so` is told their files, and the
+        threads before them. Where it is not, their rows are made anew."""
+        passed = dict.fromkeys(above)
+        for one in proposed:
+            files = known_files(table, self._home, one)
+            if files is None or not is_so(files, passed):
+                with table.sql.writing():
+                    table.make_stale(proposed)
+                return False
+            passed[one] = None
+        return True
 
 
 def _nanoseconds(milliseconds: int) -> int:

@@ -6,12 +6,13 @@ a transaction of its own, so that this can end at any moment, in any process, an
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,8 +31,9 @@ from clew.index.schema import LATE_DDL
 from clew.index.turn_places import forget_vanished
 from clew.index.words import put_titles, remove_documents
 from clew.rollout import File, FileSystem, Home, RealFileSystem, RolloutFile, RolloutName, ThreadFiles
+from clew.store.moves import Moved
 from clew.store.names import CachedNames
-from clew.store.queries import ThreadSummary
+from clew.store.queries import Look, ThreadSummary
 from clew.store.thread_rows import read_row, retold, row_from_told
 
 __all__ = ["IndexStatus", "IndexWorker", "Indexing", "WorkReport", "discard_index", "index_status", "status_of"]
@@ -63,6 +65,13 @@ def _now_ns() -> int:
     return time.time_ns()
 
 
+class _Steady(threading.local):
+    """What the answers of one thread are given from: a look before each (`look` is `always`), or one that is still to
+    be taken, or none any more."""
+
+    look: Look | Literal["always"] | None = "always"
+
+
 class Indexing:
     """The index of one home, kept true by looks before answers."""
 
@@ -81,9 +90,20 @@ class Indexing:
         self.database = Database(clew_home, home.path, busy_milliseconds=busy_milliseconds, notify=notify)
         self._reconciler = Reconciler(home, now_ns)
         self._digestion = _Digestion(home, self.names)
+        self._steady = _Steady()
         self._root = f"{home.path}/"
         self.counts = Counter[str]()
         """What came of asking it: see `clew.store.index_statistics`."""
+
+    @contextmanager
+    def steady(self, look: Look | None) -> Generator[None]:
+        """The answers that this thread asks for inside are given from one look, which is taken for the first of them;
+        None: from the last one."""
+        before, self._steady.look = self._steady.look, look
+        try:
+            yield
+        finally:
+            self._steady.look = before
 
     @contextmanager
     def answering(self) -> Generator[ThreadTable | None]:
@@ -101,12 +121,16 @@ class Indexing:
     def _fresh(self, sql: Sql) -> bool:
         if not _fact(sql, "complete"):
             return False
-        changes = self._reconciler.look(sql)
-        if changes:
-            if changes.new > CHANGED_AT_ONCE:
-                return False
-            with sql.writing():
-                self._reconciler.apply(sql, changes)
+        look = self._steady.look
+        if look is not None:
+            changes = self._reconciler.look(sql, brief=look == "folders")
+            if changes:
+                if changes.new > CHANGED_AT_ONCE:
+                    return False
+                with sql.writing():
+                    self._reconciler.apply(sql, changes)
+            if look != "always":
+                self._steady.look = None
         take_names(sql, self.home, self.names)
         return self._refreshed(sql)
 
@@ -120,6 +144,18 @@ class Indexing:
                 return True
             refresh(sql, self.home, self.names.names(), stale)
         return False
+
+    def note(self, moved: Moved) -> None:
+        """This process moved a file. What could not be noted is found by the next look."""
+        path, target = (str(place.relative_to(self.home.path)) for place in (moved.path, moved.target))
+        with suppress(IndexUnavailable), self.database.at_once() as sql:
+            with sql.writing():
+                if not self._reconciler.follow(sql, path, target):
+                    return
+                if not retell(sql, self.home, moved.thread_id, self.names.names().get(moved.thread_id)):
+                    ThreadTable(sql).make_stale((moved.thread_id,))
+            for folder, before, after in moved.folders:
+                self._reconciler.note_own(sql, str(folder.relative_to(self.home.path)), before, after)
 
     def take_words(self, sql: Sql) -> bool:
         """Whether the words of all files are known as they are now; where little is new, it is taken first."""

@@ -15,11 +15,11 @@ from clew.config.retention import Retention
 from clew.errors import AmbiguousName, ClewError, Owner, ThreadBusy, ThreadNotFound, ThreadProtected
 from clew.rollout import FailPoints, Home, ThreadFiles, canonical_id
 from clew.store.alone import What, alone, alone_at_once
-from clew.store.contracts import Catalog
+from clew.store.catalog import HomeCatalog
 from clew.store.holds import Holds
-from clew.store.moves import Moves, all_locked
+from clew.store.moves import all_locked
 from clew.store.naming import Naming
-from clew.store.queries import ListQuery, ThreadSummary
+from clew.store.queries import ListQuery, Look, ThreadSummary
 from clew.store.refusals import refusal
 from clew.store.retention import Due, Spared, plan_retention
 from clew.store.shelf import Saved, Shelf
@@ -45,7 +45,7 @@ class Keeper:
         self,
         home: Home,
         clew_home: Path,
-        catalog: Catalog,
+        catalog: HomeCatalog,
         shelf: Shelf,
         *,
         owner: Owner,
@@ -58,8 +58,7 @@ class Keeper:
         self._owner = owner
         self._clock = clock
         self._fail = fail
-        self._moves = Moves(home, clock=clock, fail=fail)
-        self._trash = Trash(home, clew_home, owner=owner, clock=clock, fail=fail)
+        self._trash = Trash(home, clew_home, owner=owner, clock=clock, fail=fail, find=self._still_there)
         self._naming = Naming(home, shelf, clock=clock, fail=fail)
         self.shelf = shelf
 
@@ -67,7 +66,8 @@ class Keeper:
 
     def save(self, thread_id: str, name: str) -> Saved:
         """Let a name lead to the thread; see `Naming.save`. Raises `ThreadNotFound`."""
-        return self._naming.save(self._catalog.get(thread_id), name)
+        with self._catalog.steady():
+            return self._naming.save(self._catalog.get(thread_id), name)
 
     def forget_name(self, name: str) -> str:
         """Take a saved name away; gives the thread it led to. Raises `ThreadNotFound`."""
@@ -82,12 +82,12 @@ class Keeper:
         """Put a thread away with all that it spawned (`only`: alone); gives the ids of those that were moved, the
         thread's own first. A crash leaves each of them whole, here or there; the same call again completes it."""
         with self._family((thread_id,), only=only) as family, self._refusals(thread_id):
-            return tuple(one for one in family if self._moves.archive(one))
+            return tuple(one for one in family if self._catalog.moves.archive(one))
 
     def unarchive(self, thread_id: str, *, only: bool = False) -> Sequence[str]:
         """Take a thread out of the archive with all that it spawned; the rest as for `archive`."""
         with self._family((thread_id,), only=only) as family, self._refusals(thread_id):
-            return tuple(one for one in family if self._moves.unarchive(one))
+            return tuple(one for one in family if self._catalog.moves.unarchive(one))
 
     # -- the trash
 
@@ -104,7 +104,8 @@ class Keeper:
         those, too.
         """
         self.settle()
-        with self._alone("forks"), self._alone("trash"), self._family(thread_ids, forks=with_forks) as family:
+        family = self._family(thread_ids, forks=with_forks, look="whole")
+        with self._alone("forks"), self._alone("trash"), family as family:
             files = self._protect(family)
             threads = [self._told(one) for one in family]
             with self._refusals(threads[0].id):
@@ -135,10 +136,13 @@ class Keeper:
         return [heir for heir in heirs if heir not in family]
 
     def _files(self, thread_id: str) -> ThreadFiles:
-        files = self._home.find(thread_id)
+        files = self._catalog.find(thread_id)
         if files is None:
             raise ThreadNotFound(thread_id)
         return files
+
+    def _still_there(self, thread_id: str) -> ThreadFiles | None:
+        return self._catalog.find(thread_id, absent=True)
 
     def _told(self, thread_id: str) -> TrashedThread:
         thread = self._catalog.get(thread_id)
@@ -197,7 +201,8 @@ class Keeper:
             wanted += [entries.pop(other.id) for other in held]
         restored: list[TrashedThreads] = []
         for entry in reversed(wanted):
-            with self._locked(entry.thread_ids), self._refusals(entry.thread_ids[0]):
+            locks = self._locked(entry.thread_ids)
+            with locks, self._catalog.steady("whole"), self._refusals(entry.thread_ids[0]):
                 restored.append(self._trash.restore(entry.id))
         return tuple(restored)
 
@@ -310,23 +315,24 @@ class Keeper:
 
     @contextlib.contextmanager
     def _family(
-        self, thread_ids: Collection[str], *, forks: bool = False, only: bool = False
+        self, thread_ids: Collection[str], *, forks: bool = False, only: bool = False, look: Look = "folders"
     ) -> Generator[Sequence[str]]:
-        """These threads with all that belongs to them, and the locks of all. What they spawned before they were locked
-        is found when they are looked at again."""
-        family = self._members(thread_ids, forks=forks, only=only)
+        """These threads with all that belongs to them, and the locks of all. What is known of them tells which to lock;
+        what they spawned meanwhile is found when they are looked at under their locks."""
+        with self._catalog.steady():
+            family = self._members(thread_ids, forks=forks, only=only)
         for _ in range(_TRIES):
-            with self._locked(family):
+            with self._locked(family), self._catalog.steady(look):
                 now = self._members(thread_ids, forks=forks, only=only)
                 if set(now) <= set(family):
                     yield now
                     return
             family = now
-        with self._locked(family):
+        with self._locked(family), self._catalog.steady(look):
             yield family
 
     def _members(self, thread_ids: Collection[str], *, forks: bool, only: bool) -> Sequence[str]:
-        found = dict.fromkeys(self._catalog.get(one).id for one in thread_ids)
+        found = dict.fromkeys(self._files(one).thread_id for one in thread_ids)
         fresh = [] if only else list(found)
         while fresh:
             for one in fresh:

@@ -5,14 +5,15 @@ Both look into the beginnings of files; none that began before the thread did ca
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Sequence
 
 from clew.errors import ClewError
 from clew.history.metadata import ThreadMeta, read_meta
-from clew.rollout import Home, RolloutFile, canonical_id, read_head
+from clew.rollout import Home, RolloutFile, ThreadFiles, canonical_id, read_head
 from clew.rollout.names import id_milliseconds
 
-__all__ = ["descendants_on_disk", "heirs_on_disk"]
+__all__ = ["descendants_on_disk", "heirs_on_disk", "inherits", "is_spawned"]
 
 _SLACK = 2 * 86_400
 """Seconds by which the clocks and zones of two machines may differ."""
@@ -42,6 +43,22 @@ def heirs_on_disk(home: Home, rollout_ids: Collection[str]) -> Sequence[str]:
         if meta.base is not None and canonical_id(meta.base.file_id) in bases:
             found[file.thread_id] = None
     return tuple(found)
+
+
+def is_spawned(home: Home, files: ThreadFiles, by: Collection[str]) -> bool:
+    """Whether a thread says that one of these spawned it."""
+    return any(meta.parent_id and canonical_id(meta.parent_id) in by for meta in _read(home, files))
+
+
+def inherits(home: Home, files: ThreadFiles, rollout_ids: Collection[str]) -> bool:
+    """Whether a thread has a file that inherits lines from one of these."""
+    return any(meta.base is not None and canonical_id(meta.base.file_id) in rollout_ids for meta in _read(home, files))
+
+
+def _read(home: Home, files: ThreadFiles) -> Iterator[ThreadMeta]:
+    for file in (*files.segments, *files.doubles):
+        with contextlib.suppress(ClewError, OSError):
+            yield read_meta(read_head(home, file), path=str(file.plain_path))
 
 
 def _metas(home: Home, since: Collection[str]) -> Iterator[tuple[RolloutFile, ThreadMeta]]:

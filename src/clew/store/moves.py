@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from clew.clock import Clock
@@ -15,7 +16,7 @@ from clew.errors import Owner, ThreadNotFound
 from clew.rollout import FailPoints, FileSystem, Home, RolloutFile, ThreadFiles, WriterLock
 from clew.store.refusals import refusal
 
-__all__ = ["Moves", "all_locked"]
+__all__ = ["Moved", "Moves", "all_locked"]
 
 
 @contextlib.contextmanager
@@ -42,13 +43,37 @@ def _release(lock: WriterLock, home: Home) -> None:
         raise refusal(error, home.lock_folder, lock.thread_id) from error
 
 
-class Moves:
-    """Archiving and taking out again, and the one step both are made of. All of it raises `OSError`."""
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A file that has another place now. `folders`: both of them, with the time of the last change just before this one
+    and just after it (nanoseconds since 1970); without those whose time could not be told."""
 
-    def __init__(self, home: Home, *, clock: Clock, fail: FailPoints) -> None:
+    thread_id: str
+    path: Path
+    target: Path
+    folders: tuple[tuple[Path, int, int], ...] = ()
+
+
+class Moves:
+    """Archiving and taking out again, and the one step both are made of. All of it raises `OSError`.
+
+    `find` gives the files of a thread; `told` hears of every file that was put into the archive or taken out.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        clock: Clock,
+        fail: FailPoints,
+        find: Callable[[str], ThreadFiles | None] | None = None,
+        told: Callable[[Moved], None] | None = None,
+    ) -> None:
         self._home = home
         self._clock = clock
         self._fail = fail
+        self._find = find or home.find
+        self._told = told
 
     def archive(self, thread_id: str) -> bool:
         """Move a thread's files into the archive; False when they were there. Raises `ThreadNotFound`."""
@@ -82,22 +107,27 @@ class Moves:
                 packed = file.path.with_name(f"{file.path.name}.zst")
                 with contextlib.suppress(FileNotFoundError):
                     fs.rename(packed, target / packed.name)
-            self.move(file.path, target / file.path.name)
+            place = target / file.path.name
+            folders = self.move(file.path, place)
             if not archived:
-                fs.set_mtime(target / file.path.name, int(self._clock.now() * 1_000_000_000))
+                fs.set_mtime(place, int(self._clock.now() * 1_000_000_000))
+            if self._told is not None:
+                self._told(Moved(thread_id, file.path, place, folders))
             moved = True
         return moved
 
     def _files(self, thread_id: str) -> ThreadFiles:
-        files = self._home.find(thread_id)
+        files = self._find(thread_id)
         if files is None:
             raise ThreadNotFound(thread_id)
         return files
 
-    def move(self, path: Path, target: Path) -> None:
+    def move(self, path: Path, target: Path) -> tuple[tuple[Path, int, int], ...]:
         """Move one file, never over another (`FileExistsError`). The new name is durable before the old one goes, or
-        power loss could take both. A move that was cut off is finished by the same call again."""
+        power loss could take both. A move that was cut off is finished by the same call again. Gives the folders as
+        `Moved` has them."""
         fs = self._home.fs
+        arrived = self._time(target.parent)
         try:
             fs.link(path, target)
         except FileExistsError:
@@ -107,12 +137,26 @@ class Moves:
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
                 raise
             fs.rename(path, target)  # no second names on this disk
+        arrived = arrived, self._time(target.parent)
         self._fail.hit("after_rename")
         fs.sync_folder(target.parent)
         self._fail.hit("before_unlink")
+        left = self._time(path.parent)
         with contextlib.suppress(FileNotFoundError):
             fs.unlink(path)
+        left = left, self._time(path.parent)
         fs.sync_folder(path.parent)
+        return tuple(
+            (folder, before, after)
+            for folder, (before, after) in ((target.parent, arrived), (path.parent, left))
+            if before is not None and after is not None
+        )
+
+    def _time(self, folder: Path) -> int | None:
+        if self._told is None:
+            return None
+        glance = self._home.fs.glance((str(folder),))[0]
+        return None if glance is None else glance[1]
 
 
 def _same(fs: FileSystem, one: Path, other: Path) -> bool:

@@ -86,5 +86,4 @@ class CachedNames:
             self._steps = []
         else:
             self._steps = [*self._steps[1 - REMEMBERED :], _Step(self._known.version, version, touched)]
-        names = {thread_id: name for thread_id, name in named.items() if name}
-        self._known = Names(version, sure, MappingProxyType(names))
+        self._known = Names(version, sure, MappingProxyType(named))

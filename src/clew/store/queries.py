@@ -10,6 +10,7 @@ import msgspec
 __all__ = [
     "ROLES",
     "ListQuery",
+    "Look",
     "Marks",
     "Page",
     "Role",
@@ -172,6 +173,9 @@ class SearchProgress(msgspec.Struct, frozen=True):
     bytes: int
     all_bytes: int
 
+
+Look = Literal["whole", "folders"]
+"""At what of a disk is looked before something is answered: at all that may have changed, or at its folders alone."""
 
 Stop = Callable[[], bool]
 """Asked now and then by long work; once it tells True the work ends at the next step with `SearchStopped`."""

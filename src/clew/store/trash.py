@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -111,10 +111,21 @@ class _Entry:
 
 
 class Trash:
-    """The trash of one home. Whoever changes it has the writer locks of the threads meanwhile, as while writing."""
+    """The trash of one home. Whoever changes it has the writer locks of the threads meanwhile, as while writing.
+    `find` gives the files that a thread has in the home now."""
 
-    def __init__(self, home: Home, clew_home: Path, *, owner: Owner, clock: Clock, fail: FailPoints) -> None:
+    def __init__(
+        self,
+        home: Home,
+        clew_home: Path,
+        *,
+        owner: Owner,
+        clock: Clock,
+        fail: FailPoints,
+        find: Callable[[str], ThreadFiles | None],
+    ) -> None:
         self._home = home
+        self._find = find
         self._clew_home = clew_home
         self._owner = owner
         self._clock = clock
@@ -240,7 +251,7 @@ class Trash:
             if place not in mine and _exists(self._home, place) and not self._same(place, kept):
                 raise ThreadInTheWay(_thread_of(place), place)
         for thread in entry.row.threads:
-            files = self._home.find(thread.id)
+            files = self._find(thread.id)
             for file in (*files.segments, *files.doubles) if files is not None else ():
                 if file.path not in mine and file.path not in dict(self._places(entry.row)):
                     raise ThreadInTheWay(thread.id, file.path)
