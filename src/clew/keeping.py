@@ -67,8 +67,8 @@ class Keeping:
     def _looked_up(self, reference: str) -> ThreadSummary:
         if canonical_id(reference.strip()) is None:
             return self._catalog.resolve(reference)
-        # An id means one thread, whatever is written in others.
-        with self._catalog.steady("folders"):
+        # An id means one thread, whatever became of others.
+        with self._catalog.steady():
             return self._catalog.resolve(reference)
 
     async def _kept(self, call: Callable[[Keeper], T]) -> T:
@@ -84,7 +84,7 @@ class Keeping:
         thread_id = (await self._meant(reference)).id
 
         def rename() -> ThreadSummary:
-            with self._catalog.steady():
+            with self._catalog.steady("others"):
                 self._catalog.rename(thread_id, name)
                 return self._catalog.get(thread_id)
 

@@ -30,6 +30,8 @@ WHOLE = 300
 """Files of a home that is looked at whole every time."""
 HOT, TURN = 96, 32
 """Files of a larger one that are looked at: the newest, and others in turn."""
+BEGINNING = 256
+"""Bytes that the first line of a file takes at least, where it says whose it is."""
 BATCH = 4096
 """Files of one transaction of a sweep."""
 
@@ -42,6 +44,7 @@ SeenFile = tuple[str, bool, int]
 _Row = tuple[int, str, int, int, int, int]
 
 
+_FOLDERS = "SELECT id, path, archived, mtime_ns FROM folders"
 _SELECT = "SELECT e.id, f.path || '/' || e.name, e.size, e.mtime_ns, e.inode, e.sure FROM"
 _JOIN = "e JOIN folders f ON f.id = e.folder"
 _OF_THREAD = f"{_SELECT.replace(' FROM', ', f.archived FROM')} entries {_JOIN} WHERE e.thread = ?"
@@ -56,6 +59,12 @@ _LIKELY = " UNION ALL ".join(
         f"INDEXED BY entries_unsure WHERE NOT sure LIMIT {HOT}",
     )
 )
+_BEGUN = " UNION ALL ".join(
+    f"SELECT * FROM (SELECT thread FROM threads INDEXED BY threads_by_size WHERE archived = {archived} AND NOT stale"
+    f" AND size < {BEGINNING} LIMIT {HOT})"
+    for archived in (0, 1)
+)
+"""Threads whose file may have no beginning yet."""
 _IN_TURN = f"{_SELECT} (SELECT * FROM entries WHERE id > ? ORDER BY id LIMIT {TURN}) {_JOIN}"
 
 
@@ -100,23 +109,44 @@ class Reconciler:
         self._now_ns = now_ns
         self._folders: dict[str, _Folder] = {}
         self._seen: tuple[object, ...] = ()
+        self._written_to: set[str] = set()  # folders that this connection wrote since
+        self._listed: dict[str, dict[str, int]] = {}  # inodes in folders that hold what the tables say
         self._own: dict[str, _Own] = {}
         self._turn = 0
         self._likely: list[_Row] | None = None
         self._all = False
 
-    def look(self, sql: Sql, *, brief: bool = False) -> Changes:
-        """What changed, as far as a look before an answer finds it. Reads only. `brief`: of folders alone; those that
-        nobody but this process changed a moment ago are left out while nothing else changed anywhere."""
+    def look(self, sql: Sql) -> Changes:
+        """What changed, as far as a look before an answer finds it. Reads only."""
+        changes = self._look_at_folders(sql, None)
+        self._look_at_entries(self._chosen(sql), changes)
+        return changes
+
+    def look_for_kin(self, sql: Sql, *, own: bool) -> Changes:
+        """The same of all that tells which threads there are and who is whose: names, and the beginnings of files,
+        which stay what they are once they are written. `own`: folders that nobody but this process changed a moment ago
+        are left out, while nothing else changed anywhere."""
+        passed: list[str] | None = [] if own else None
+        changes = self._look_at_folders(sql, passed)
+        if changes.folders and passed:
+            # What is gone from elsewhere may have come there.
+            for path in passed:
+                self._walk(sql, path, changes, path.count("/"))
+        rows = [row for (thread,) in list(sql.run(_BEGUN)) for *row, _ in sql.run(_OF_THREAD, (thread,))]
+        self._look_at_entries([cast("_Row", tuple(row)) for row in rows], changes)
+        return changes
+
+    def _look_at_folders(self, sql: Sql, own: list[str] | None) -> Changes:
+        """What changed in them, but for those that this process changed, which are put into `own` where there is
+        one."""
         self._know_folders(sql)
         changes = Changes()
-        own: list[str] = []
         glances = self._home.fs.glance([folder.text for folder in self._folders.values()])
         for (path, folder), glance in zip(self._folders.items(), glances, strict=True):
             if glance is None or not glance[3]:
                 changes.folders[path] = None
             elif folder.mtime_ns < 0 or glance[1] != folder.mtime_ns:
-                if brief and self._is_own(path, folder, glance):
+                if own is not None and self._is_own(path, folder, glance):
                     own.append(path)
                 else:
                     self._walk(sql, path, changes, path.count("/"))
@@ -124,12 +154,6 @@ class Reconciler:
         for root in ("sessions", "archived_sessions"):
             if root not in self._folders:
                 self._walk(sql, root, changes, 0)
-        if changes.folders:
-            # What is gone from elsewhere may have come there.
-            for path in own:
-                self._walk(sql, path, changes, path.count("/"))
-        if not brief:
-            self._look_at_entries(self._chosen(sql), changes)
         return changes
 
     def _is_own(self, path: str, folder: _Folder, glance: Glance) -> bool:
@@ -158,6 +182,7 @@ class Reconciler:
             "UPDATE entries SET folder = ?, name = ?, size = ?, mtime_ns = ?, inode = ?, taken = 0 WHERE id = ?",
             (folder, new_name, size, mtime_ns, inode, entry),
         )
+        self._written_to.update((above, where))
         self._likely = None
         return True
 
@@ -187,6 +212,8 @@ class Reconciler:
     def apply(self, sql: Sql, changes: Changes) -> None:
         """Write what a look found; within a transaction."""
         now = self._now_ns()
+        self._written_to.update(changes.folders)
+        self._likely = None
         affected: set[bytes] = set()
         bases: set[bytes] = set()
         for entry_id, glance in changes.entries.items():
@@ -194,7 +221,6 @@ class Reconciler:
         for path, found in changes.folders.items():
             self._apply_folder(sql, path, found, now, affected, bases)
         self._mark(sql, affected, bases)
-        self._seen = ()
 
     def sweep(self, sql: Sql, *, stop: Callable[[], bool]) -> Iterator[Changes]:
         """Every folder of the home, newest names first, in parts; each is to be applied before the next is asked
@@ -220,15 +246,24 @@ class Reconciler:
 
     def _know_folders(self, sql: Sql) -> None:
         seen = (sql, sql.version)
-        if self._seen == seen:
+        if self._seen != seen:
+            rows = list(sql.run(_FOLDERS))
+            self._folders.clear()
+            self._listed.clear()
+        elif self._written_to:
+            # Whatever became of it.
+            rows = [row for path in self._written_to for row in sql.run(f"{_FOLDERS} WHERE path = ?", (path,))]
+            for path in self._written_to:
+                self._folders.pop(path, None)
+                self._listed.pop(path, None)
+        else:
             return
-        rows = sql.run("SELECT id, path, archived, mtime_ns FROM folders")
-        self._folders = {
-            path: _Folder(number, str(self._home.path / path), bool(archived), mtime)
-            for number, path, archived, mtime in rows
-            if _inside(path)
-        }
+        root = f"{self._home.path}/"
+        for number, path, archived, mtime in rows:
+            if _inside(path):
+                self._folders[path] = _Folder(number, root + path, bool(archived), mtime)
         self._seen = seen
+        self._written_to.clear()
         self._likely = None
 
     def _leave_replaced(self, changes: Changes) -> None:
@@ -243,13 +278,19 @@ class Reconciler:
 
     def _walk(self, sql: Sql, path: str, changes: Changes, depth: int) -> None:
         """Read a folder, and those below it that are new."""
-        if path in changes.folders:
+        folder = self._folders.get(path)
+        if path in changes.folders or (folder is not None and folder.mtime_ns < 0 and self._is_as_listed(path)):
             return
         known = self._known(sql, path)
         found = self._read(path, known)
         if found is None:
-            if path in self._folders:
+            if folder is not None:
                 changes.folders[path] = None
+            return
+        nothing_new = len(found[0]) == len(known) and all(known.get(entry.name) is entry for entry in found[0])
+        if nothing_new and folder is not None and folder.mtime_ns == found[1] < 0:
+            # Its time says nothing yet.
+            self._listed[path] = {entry.name: entry.inode for entry in found[0]}
             return
         changes.folders[path] = found
         changes.new += sum(known.get(entry.name) is not entry for entry in found[0])
@@ -257,6 +298,19 @@ class Reconciler:
             for entry in found[0]:
                 if entry.is_dir and f"{path}/{entry.name}" not in self._folders:
                     self._walk(sql, f"{path}/{entry.name}", changes, depth + 1)
+
+    def _is_as_listed(self, path: str) -> bool:
+        """Whether a folder whose time says nothing yet, nor does now, holds what it held."""
+        listed, folder = self._listed.get(path), self._home.path / path
+        if listed is None:
+            return False
+        try:
+            now = self._now_ns()
+            mtime_ns = self._home.fs.stat(folder).mtime_ns
+            entries = self._home.fs.scan(folder, stats=False)
+        except OSError:
+            return False
+        return not _settled(mtime_ns, now) and {entry.name: entry.inode for entry in entries} == listed
 
     def _known(self, sql: Sql, path: str) -> dict[str, Entry]:
         """The entries of a folder as they were."""
@@ -414,6 +468,7 @@ class Reconciler:
         if glance is None:
             bases.add(_base(name))
             sql.run("DELETE FROM entries WHERE id = ?", (number,))
+            self._listed.clear()
             return
         new_size, mtime_ns, new_inode, _ = glance
         _changed(size, inode, new_size, new_inode, name, bases)

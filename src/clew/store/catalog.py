@@ -87,9 +87,9 @@ class HomeCatalog:
 
     @contextmanager
     def steady(self, look: Look | None = None) -> Generator[None]:
-        """All that this thread asks inside is answered from one look at the disk, the first time that something is
-        asked. `look`: at everything that may have changed (`whole`), at folders alone (`folders`), or none, where one
-        was taken just before."""
+        """All that this thread asks inside is answered from one look at the disk, taken when something is asked for the
+        first time; without `look` from the last one, but for the files of threads that are named, which are always
+        looked at."""
         yield
 
     # -- one of them
@@ -283,7 +283,7 @@ class HomeCatalog:
         if files is None:
             raise ThreadNotFound(thread_id)
         thread_id = files.thread_id
-        with all_locked(self._home, self._clew_home, (thread_id,), self._owner), self.steady("folders"):
+        with all_locked(self._home, self._clew_home, (thread_id,), self._owner), self.steady("others"):
             try:
                 move(thread_id)
             except OSError as error:

@@ -142,8 +142,8 @@ class Catalog(Protocol):
     """Summaries. All calls block and belong in a worker thread."""
 
     def steady(self, look: Look | None = None) -> AbstractContextManager[None]:
-        """All that this thread asks inside is answered from one look at the disk (None: from the one before), where a
-        catalog would take one for every answer."""
+        """All that this thread asks inside is answered from one look at the disk (None: from the last one), where a
+        catalog takes one for every answer."""
         ...
 
     def get(self, thread_id: str) -> ThreadSummary:

@@ -123,7 +123,10 @@ class Indexing:
             return False
         look = self._steady.look
         if look is not None:
-            changes = self._reconciler.look(sql, brief=look == "folders")
+            if look == "always":
+                changes = self._reconciler.look(sql)
+            else:
+                changes = self._reconciler.look_for_kin(sql, own=look == "others")
             if changes:
                 if changes.new > CHANGED_AT_ONCE:
                     return False

@@ -125,7 +125,7 @@ class Journal(Generic[Row]):
         except OSError as error:
             raise _refused(error, self.path) from error
 
-    def append(self, rows: Sequence[Row], file: File) -> None:
+    def append(self, rows: Sequence[Row], file: File, *, durable: bool) -> None:
         """Write rows to the locked file; see `JournalPen`."""
         data = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
         identity = file.identity()
@@ -140,6 +140,8 @@ class Journal(Generic[Row]):
                 self._fail.hit("after_write")
         except OSError as error:
             raise _refused(error, self.path) from error
+        if not durable:
+            return
         try:
             self._fail.hit("before_sync")
             try:
@@ -175,10 +177,10 @@ class JournalPen(Generic[Row]):
         self._journal = journal
         self._file = file
 
-    def append(self, *rows: Row) -> None:
-        """Append rows; they and all before them are durable when this returns, also with none to append. Raises
-        `HomeUnwritable`, `DiskFull`, `SyncFailed`."""
-        self._journal.append(rows, self._file)
+    def append(self, *rows: Row, durable: bool = True) -> None:
+        """Append rows; they and all before them are durable when this returns, also with none to append (not `durable`:
+        when a later call does). Raises `HomeUnwritable`, `DiskFull`, `SyncFailed`."""
+        self._journal.append(rows, self._file, durable=durable)
 
 
 def _rest(file: File, offset: int) -> bytes:

@@ -104,8 +104,8 @@ class Keeper:
         those, too.
         """
         self.settle()
-        family = self._family(thread_ids, forks=with_forks, look="whole")
-        with self._alone("forks"), self._alone("trash"), family as family:
+        held = self._family(thread_ids, forks=with_forks, look="folders")
+        with self._alone("forks"), self._alone("trash"), held as family:
             files = self._protect(family)
             threads = [self._told(one) for one in family]
             with self._refusals(threads[0].id):
@@ -202,7 +202,7 @@ class Keeper:
         restored: list[TrashedThreads] = []
         for entry in reversed(wanted):
             locks = self._locked(entry.thread_ids)
-            with locks, self._catalog.steady("whole"), self._refusals(entry.thread_ids[0]):
+            with locks, self._catalog.steady("folders"), self._refusals(entry.thread_ids[0]):
                 restored.append(self._trash.restore(entry.id))
         return tuple(restored)
 
@@ -315,7 +315,7 @@ class Keeper:
 
     @contextlib.contextmanager
     def _family(
-        self, thread_ids: Collection[str], *, forks: bool = False, only: bool = False, look: Look = "folders"
+        self, thread_ids: Collection[str], *, forks: bool = False, only: bool = False, look: Look = "others"
     ) -> Generator[Sequence[str]]:
         """These threads with all that belongs to them, and the locks of all. What is known of them tells which to lock;
         what they spawned meanwhile is found when they are looked at under their locks."""

@@ -174,8 +174,9 @@ class SearchProgress(msgspec.Struct, frozen=True):
     all_bytes: int
 
 
-Look = Literal["whole", "folders"]
-"""At what of a disk is looked before something is answered: at all that may have changed, or at its folders alone."""
+Look = Literal["folders", "others"]
+"""At what of a disk is looked before it is told which threads there are and who is whose: at all folders that changed,
+or at those that others changed, as far as a process can tell of its own changes."""
 
 Stop = Callable[[], bool]
 """Asked now and then by long work; once it tells True the work ends at the next step with `SearchStopped`."""

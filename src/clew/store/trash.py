@@ -5,7 +5,7 @@
 
 Where `$CLEW_HOME` lies on another disk than the threads, their files go to `$CODEX_HOME/.clew-trash`: moving must not
 copy, and Codex does not look there. Every change is begun by a row that is durable before the first file moves, and
-ended by another; what a crash cut off is completed by the next call.
+ended by another, which may be lost: what a crash cut off, or seems to have, is completed by the next call.
 """
 
 from __future__ import annotations
@@ -347,8 +347,9 @@ class Trash:
             yield place, self._folder(row) / f"{row.trash}-{number}-{place.name}"
 
     def _write(self, entry: _Entry, do: State) -> None:
+        row = TrashRow(at=utc_stamp(self._clock.now()), by=self._owner.program, trash=entry.row.trash, do=do)
         with self._lock, self._journal.writing() as pen:
-            pen.append(TrashRow(at=utc_stamp(self._clock.now()), by=self._owner.program, trash=entry.row.trash, do=do))
+            pen.append(row, durable=do in _UNFINISHED)
         entry.state = do
 
 
