@@ -279,7 +279,8 @@ class HomeCatalog:
         return self._moved(thread_id, self.moves.unarchive)
 
     def _moved(self, thread_id: str, move: Callable[[str], bool]) -> ThreadSummary:
-        files = self.find(thread_id)
+        with self.steady():
+            files = self.find(thread_id)
         if files is None:
             raise ThreadNotFound(thread_id)
         thread_id = files.thread_id
