@@ -124,16 +124,16 @@ CHANGES: dict[str, Callable[[LocalStore, str], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("lie", LIES)
-def test_a_change_is_the_same_whatever_the_index_says(family: Family, tmp_path: Path, lie: str, change: str) -> None:
-    LIES[lie](family)
+def test_a_change_is_the_same_whatever_the_index_says(settled: Family, tmp_path: Path, lie: str, change: str) -> None:
+    LIES[lie](settled)
     plain = tmp_path / "plain"
-    shutil.copytree(family.home.path, plain / "codex")
+    shutil.copytree(settled.home.path, plain / "codex")
     with closing(_plain(plain)) as store:
-        CHANGES[change](store, family.root.id)
+        CHANGES[change](store, settled.root.id)
         expected = _files(Home(RealFileSystem(), plain / "codex")), _names(store)
-    CHANGES[change](family.bench.open(), family.root.id)
+    CHANGES[change](settled.bench.open(), settled.root.id)
     with closing(_plain(tmp_path)) as store:
-        assert (_files(family.home), _names(store)) == expected
+        assert (_files(settled.home), _names(store)) == expected
 
 
 def _plain(folder: Path) -> LocalStore:
