@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is the machine's affair.
+settings.register_profile("clew", deadline=None)
+settings.load_profile("clew")
 
 # The store suite's asserts explain themselves only when this is said before any test imports it.
 pytest.register_assert_rewrite(*(f"clew.testing.{name}" for name in ("catalog_checks", "log_checks", "store_bench")))

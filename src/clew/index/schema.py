@@ -108,7 +108,8 @@ LATE_DDL = (
     "CREATE INDEX IF NOT EXISTS entries_hot ON entries (mtime_ns)",
     # Each order has an index of its own that also holds what is filtered by, so that walking it touches no other page.
     *(
-        f"CREATE INDEX IF NOT EXISTS threads_by_{order} ON threads (archived, {order}, thread, updated, {_COVERED})"
+        f"CREATE INDEX IF NOT EXISTS threads_by_{order} ON threads (archived, {order}, thread,"
+        f" {'' if order == 'updated' else 'updated, '}{_COVERED})"
         " WHERE NOT stale"
         for order in ORDERS
     ),

@@ -14,7 +14,7 @@ from clew.store.queries import ListQuery, SortKey, ThreadSummary
 
 __all__ = ["LONGEST_NAME_KEY", "Order", "Place", "milliseconds", "milliseconds_stamp", "name_key", "title_of"]
 
-LONGEST_NAME_KEY = 48
+LONGEST_NAME_KEY = 40
 """Characters of a title that its place among the others depends on."""
 
 _LAST_MOMENT = 253_402_300_799_999
