@@ -250,7 +250,8 @@ class _Search:
         if stage == "title" and len(shown) < limit:
             rest = _Search(self._connection, msgspec.structs.replace(self._query, limit=limit - len(shown)), self._fits)
             rest._known = self._known
-            rest._named = frozenset(found)
+            if cursor is None:
+                rest._named = frozenset(found)
             page = rest._walk("rest", None)
             return WordPage(hits=(*self._page(shown, None).hits, *page.hits), next_cursor=page.next_cursor)
         if stage == "title":
