@@ -120,7 +120,7 @@ def _store(home: Path, clew_home: Path, stack: ExitStack) -> LocalStore:
         clock=clock,
         ids=SystemIds(clock),
         owner=Owner("search benchmark"),
-        ripgrep=find_ripgrep(os.environ),
+        ripgrep=lambda: find_ripgrep(os.environ),
     )
     stack.callback(store.close)
     return store

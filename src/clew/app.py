@@ -7,7 +7,8 @@ import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clew.clock import Clock, SystemClock
@@ -15,12 +16,12 @@ from clew.config import OFFLINE, Config
 from clew.errors import Owner
 from clew.ids import IdSource, SystemIds
 from clew.library import Library
+from clew.release import VERSION
 from clew.rollout import FailPoints, FileSystem, RealFileSystem
 from clew.store import LocalStore
 from clew.store.changes import Change, HomeChanges
 from clew.store.local import IndexUse
 from clew.store.relocations import Relocations
-from clew.store.search import find_ripgrep
 
 if TYPE_CHECKING:
     from clew.agent.model import ModelClient
@@ -58,7 +59,7 @@ class _Parts:
             ids=self.ids,
             owner=self.owner,
             fail=fail or FailPoints(),
-            ripgrep=find_ripgrep(env),
+            ripgrep=partial(_ripgrep, env),
             index=_index_use(config, fs, leave_index),
             notify=notify,
         )
@@ -99,9 +100,9 @@ async def open_library(
             owner=parts.owner,
             clock=parts.clock,
             ids=parts.ids,
-            version=version("clew"),
+            version=VERSION,
             folders=parts.folders,
-            ledger=parts.store.ledger,
+            ledger=lambda: parts.store.ledger,
             keeper=parts.store.keeper,
             places=parts.store.turn_places,
             index=parts.store.index_statistics,
@@ -163,10 +164,10 @@ async def open_threads(
             owner=parts.owner,
             clock=parts.clock,
             ids=parts.ids,
-            version=version("clew"),
+            version=VERSION,
             busy_wait=config.server.busy_wait_seconds,
             folders=parts.folders,
-            ledger=store.ledger,
+            ledger=lambda: store.ledger,
             keeper=store.keeper,
             places=store.turn_places,
             index=store.index_statistics,
@@ -175,6 +176,12 @@ async def open_threads(
     finally:
         await models.close()
         parts.close()
+
+
+def _ripgrep(env: Mapping[str, str]) -> Path | None:
+    from clew.store.search import find_ripgrep  # takes a while to load
+
+    return find_ripgrep(env)
 
 
 def _index_use(config: Config, fs: FileSystem | None, leave_index: Callable[[], None] | None) -> IndexUse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -21,10 +21,8 @@ from clew.history.turns import Turn as RecordedTurn
 from clew.history.turns import turns_page
 from clew.ids import IdSource
 from clew.keeping import Keeping
-from clew.kinship import Branch, Comparison, compare_logs, descent, families
 from clew.rollout.offsets import ThreadLog
 from clew.settings import Settings
-from clew.store.checkouts import Candidate, Identity, checkouts, find_moved, neighbours
 from clew.store.contracts import (
     Catalog,
     Ledger,
@@ -36,12 +34,16 @@ from clew.store.contracts import (
     ThreadSummary,
     TurnPlaces,
 )
-from clew.store.index_statistics import IndexStatistics
 from clew.store.keeper import Keeper
 from clew.store.queries import ShowProgress, Stop
 from clew.store.relocations import Move, Relocations
-from clew.store.space import Space, with_titles
-from clew.store.stats import Stats, StatsQuery, with_names
+
+if TYPE_CHECKING:
+    from clew.kinship import Branch, Comparison
+    from clew.store.checkouts import Candidate, Identity
+    from clew.store.index_statistics import IndexStatistics
+    from clew.store.space import Space
+    from clew.store.stats import Stats, StatsQuery
 
 __all__ = ["Library", "Reverted", "TurnView", "TurnsPage"]
 
@@ -95,7 +97,7 @@ class Library(Keeping):
         clock: Clock,
         ids: IdSource,
         version: str,
-        ledger: Ledger | None = None,
+        ledger: Callable[[], Ledger] | None = None,
         folders: Relocations | None = None,
         keeper: Keeper | None = None,
         places: TurnPlaces | None = None,
@@ -155,6 +157,8 @@ class Library(Keeping):
         """Tokens and turns by day, model, project, …, each turn once, also where forks and sub-agents copied it.
         Threads have their titles with them. Cancelling ends the reading; `progress` is called from another thread.
         Raises `BadRequest`, and `Unsupported` where nobody keeps books."""
+        from clew.store.stats import StatsQuery, with_names
+
         asked = query or StatsQuery()
 
         def count(ledger: Ledger, stop: Stop) -> Stats:
@@ -173,6 +177,8 @@ class Library(Keeping):
         """Where the bytes are, by cause and by thread: of the threads that are named, else of the whole home with all
         that lies in it, and what could be saved by what. Otherwise as `stats`."""
 
+        from clew.store.space import with_titles
+
         def measure(ledger: Ledger, stop: Stop) -> Space:
             thread_ids = dict.fromkeys(self._catalog.resolve(reference).id for reference in references)
             return with_titles(ledger.space(tuple(thread_ids), stop=stop, progress=progress), self._title)
@@ -180,9 +186,9 @@ class Library(Keeping):
         return await self._from_books("space", measure)
 
     async def _from_books(self, name: str, work: Callable[[Ledger, Stop], _Answer]) -> _Answer:
-        ledger = self._ledger
-        if ledger is None:
+        if self._ledger is None:
             raise Unsupported(name)
+        ledger = self._ledger()
         stopped = threading.Event()
         try:
             return await anyio.to_thread.run_sync(lambda: work(ledger, stopped.is_set), abandon_on_cancel=True)
@@ -337,6 +343,8 @@ class Library(Keeping):
 
     def _candidates(self, search: Sequence[str]) -> Sequence[Candidate]:
         folders = self._need_folders()
+        from clew.store.checkouts import Identity, checkouts, find_moved, neighbours
+
         gone: dict[str, Identity] = {}
         there: dict[str, None] = {}
         for thread in self._everything():
@@ -394,6 +402,8 @@ class Library(Keeping):
         `limit` families (None: all), those with the newest changes first."""
         of = None if reference is None else (await self.summary(reference)).id
 
+        from clew.kinship import families
+
         def grow() -> Sequence[Branch]:
             return families(self._everything(), self._after_turn, of=of, limit=limit)
 
@@ -425,6 +435,8 @@ class Library(Keeping):
             one, other = await self.summary(source), one
         else:
             other = await self.summary(right)
+
+        from clew.kinship import compare_logs, descent
 
         def compare() -> Comparison:
             lines = {thread.id: descent(thread, self._found) for thread in (one, other)}

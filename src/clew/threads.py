@@ -146,7 +146,7 @@ class Threads(Library):
         ids: IdSource,
         version: str,
         busy_wait: float | None = 2.0,
-        ledger: Ledger | None = None,
+        ledger: Callable[[], Ledger] | None = None,
         folders: Relocations | None = None,
         keeper: Keeper | None = None,
         places: TurnPlaces | None = None,

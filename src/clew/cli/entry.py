@@ -71,9 +71,9 @@ def _run(options: Globals, rest: list[str]) -> int:
         sys.stdout.write(overview(colour=terminal.coloured(sys.stdout)))
         return 0
     if first in _VERSION:
-        from importlib.metadata import version
+        from clew.release import VERSION
 
-        sys.stdout.write(f"clew {version('clew')}\n")
+        sys.stdout.write(f"clew {VERSION}\n")
         return 0
     if first in _SERVERS and not any(word in _HELP for word in rest):
         from clew.cli.serving import serve

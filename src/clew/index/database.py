@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -320,17 +321,29 @@ def _checksum_failed(error: apsw.Error) -> bool:
 def _checksums() -> str | None:
     """The name of the file layer that keeps a checksum in every page, None where it is not installed: SQLite itself
     does not notice a bit that fell over."""
-    from apsw import sqlite_extra
-
     with _loading:
-        names = apsw.vfs_names()
-        if "cksmvfs" in names:
+        if "cksmvfs" in apsw.vfs_names():
             return "cksmvfs"
-        if not sqlite_extra.has("cksumvfs"):
+        path = _extension("cksumvfs")
+        if path is None:
             return None
         with contextlib.closing(apsw.Connection(":memory:")) as connection:
-            sqlite_extra.load(connection, "cksumvfs")
+            connection.enable_load_extension(True)
+            connection.load_extension(path)
         return "cksmvfs" if "cksmvfs" in apsw.vfs_names() else None
+
+
+def _extension(name: str) -> str | None:
+    """Where an extension lies that apsw brought along. It is asked only where that is not the usual place: the part of
+    it that tells takes as long to load as many an answer."""
+    usual = (
+        Path(apsw.__file__).parent / "sqlite_extra_binaries" / f"{name}.{'dylib' if sys.platform == 'darwin' else 'so'}"
+    )
+    if usual.is_file():
+        return str(usual)
+    from apsw import sqlite_extra
+
+    return sqlite_extra.path(name) if sqlite_extra.has(name) else None
 
 
 def _nobody(text: str) -> None:

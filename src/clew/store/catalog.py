@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from clew.clock import Clock
 from clew.errors import AmbiguousName, Owner, ThreadNotFound
@@ -38,9 +38,11 @@ from clew.store.queries import (
     ThreadSummary,
 )
 from clew.store.refusals import refusal
-from clew.store.search import Listed, Scan, Searched, bundled_ripgrep, listed_threads
 from clew.store.summaries import marked, summarise_files
 from clew.store.walks import threads_in_order
+
+if TYPE_CHECKING:
+    from clew.store.search import Scan
 
 __all__ = ["HomeCatalog", "MarksSource"]
 
@@ -69,7 +71,7 @@ class HomeCatalog:
         clock: Clock,
         fail: FailPoints,
         shelf: MarksSource | None = None,
-        scan: Scan | None = None,
+        scan: Callable[[], Scan] | None = None,
     ) -> None:
         self._home = home
         self._clew_home = clew_home
@@ -79,7 +81,7 @@ class HomeCatalog:
         self._names = NameIndex(home)
         self.moves = Moves(home, clock=clock, fail=fail, find=self.find, told=self._on_move())
         self._shelf = shelf
-        self._scan = scan or Scan(home, bundled_ripgrep(), cache=clew_home / "cache", clock=clock)
+        self._scan = scan or self._plain_scan
 
     def _on_move(self) -> Callable[[Moved], None] | None:
         """Who is to hear of threads that were put into the archive or taken out."""
@@ -225,7 +227,9 @@ class HomeCatalog:
         progress: ShowProgress | None = None,
     ) -> SearchPage:
         """`only` these threads, if they are named."""
-        names = self._names.names()
+        from clew.store.search import Listed, Searched, listed_threads
+
+        scan, names = self._scan(), self._names.names()
         within = Filter(query.within)
         descendants = self._descendants(within.ancestor)
 
@@ -239,7 +243,7 @@ class HomeCatalog:
         if query.thread_id is not None:
             files = self._files(query.thread_id)
             thread = searched(files.thread_id, files)
-            return self._scan.occurrences(query, thread, stop=stop, progress=progress)
+            return scan.occurrences(query, thread, stop=stop, progress=progress)
         archived = query.within.archived
 
         def threads() -> Sequence[Searched]:
@@ -251,7 +255,12 @@ class HomeCatalog:
                 found = (searched(files.thread_id, files) for files in self._home.threads())
             return [thread for thread in found if archived in (None, thread.archived)]
 
-        return self._scan.search(query, threads, whole=only is None, stop=stop, progress=progress)
+        return scan.search(query, threads, whole=only is None, stop=stop, progress=progress)
+
+    def _plain_scan(self) -> Scan:
+        from clew.store.search import Scan, bundled_ripgrep
+
+        return Scan(self._home, bundled_ripgrep(), cache=self._clew_home / "cache", clock=self._clock)
 
     def _summary(self, files: ThreadFiles, name: str | None) -> ThreadSummary:
         return marked(summarise_files(self._home, files, name), self._marks().get(files.thread_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from clew.errors import Owner
 from clew.rollout.envelope import Line, Record, Skipped
@@ -22,8 +22,10 @@ from clew.store.queries import (
     Stop,
     ThreadSummary,
 )
-from clew.store.space import Space
-from clew.store.stats import Stats, StatsQuery
+
+if TYPE_CHECKING:
+    from clew.store.space import Space
+    from clew.store.stats import Stats, StatsQuery
 
 __all__ = [
     "Catalog",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -36,12 +37,11 @@ from clew.store.queries import (
     Stop,
     ThreadSummary,
 )
-from clew.store.search import Scan
-from clew.store.search.scan import Key, read_cursor
 from clew.store.summaries import marked
 from clew.store.thread_rows import glimpse_of, summary_of, whole
-from clew.store.title_answers import answers_titles, longest_word, title_page
-from clew.store.word_answers import Stale, WordAnswers, answers_words
+
+if TYPE_CHECKING:
+    from clew.store.search import Scan
 
 __all__ = ["IndexedCatalog"]
 
@@ -63,7 +63,7 @@ class IndexedCatalog(HomeCatalog):
         clock: Clock,
         fail: FailPoints,
         shelf: MarksSource | None = None,
-        scan: Scan | None = None,
+        scan: Callable[[], Scan] | None = None,
         wake: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(home, clew_home, owner=owner, clock=clock, fail=fail, shelf=shelf, scan=scan)
@@ -196,6 +196,9 @@ class IndexedCatalog(HomeCatalog):
     def search(
         self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
     ) -> SearchPage:
+        from clew.store.title_answers import answers_titles
+        from clew.store.word_answers import Stale, WordAnswers, answers_words
+
         if answers_titles(query):
             return self._titled(query, stop) or super().search(query, stop=stop, progress=progress)
         if not answers_words(query):
@@ -222,6 +225,9 @@ class IndexedCatalog(HomeCatalog):
 
     def _titled(self, query: SearchQuery, stop: Stop | None) -> SearchPage | None:
         """What a scan finds in titles; None where the index does not tell."""
+        from clew.store.search.scan import Key, read_cursor
+        from clew.store.title_answers import longest_word, title_page
+
         within = msgspec.structs.replace(query.within, sort="updated", ascending=False, limit=1, cursor=None)
         rest, order = Filter(within), Order(within)
         if within.text is None:

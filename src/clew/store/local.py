@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.to_thread
@@ -52,20 +53,20 @@ from clew.rollout.offsets import ThreadLog
 from clew.rollout.scan import Passes
 from clew.store.alone import alone
 from clew.store.background import Background
-from clew.store.branch import Fork, Revert, inherited_turn, plan_fork, plan_restore, plan_revert
 from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
-from clew.store.facts import from_index
 from clew.store.index_statistics import IndexStatistics, index_statistics
 from clew.store.indexed import IndexedCatalog
 from clew.store.indexing import Indexing, IndexWorker
 from clew.store.keeper import Keeper
-from clew.store.ledger import HomeLedger
-from clew.store.peer_index import path_in_database
 from clew.store.refusals import refusal
-from clew.store.search import Scan, bundled_ripgrep
 from clew.store.shelf import Shelf
 from clew.store.turn_places import IndexedPlaces
+
+if TYPE_CHECKING:
+    from clew.store.branch import Fork, Revert
+    from clew.store.ledger import HomeLedger
+    from clew.store.search import Scan
 
 __all__ = ["IndexUse", "LocalStore"]
 
@@ -117,8 +118,9 @@ def _reading(files: ThreadFiles) -> Generator[None]:
 
 class LocalStore:
     """Logs, catalog and shelf of one Codex home. `clew_home` holds what the logs have no room for; `owner` is
-    this process, as others see it while it moves files; `ripgrep` the program to search with, None for the one that is
-    installed beside this Python. `notify` is told what a person should know of the index, each thing once."""
+    this process, as others see it while it moves files; `ripgrep` finds the program to search with; without
+    it, it is the one that is installed beside this Python. `notify` is told what a person should know of the index,
+    each thing once."""
 
     def __init__(
         self,
@@ -130,7 +132,7 @@ class LocalStore:
         ids: IdSource,
         owner: Owner,
         fail: FailPoints | None = None,
-        ripgrep: Path | None = None,
+        ripgrep: Callable[[], Path | None] | None = None,
         index: IndexUse = "off",
         notify: Callable[[str], None] | None = None,
     ) -> None:
@@ -143,19 +145,23 @@ class LocalStore:
         self._committer = GroupCommitter()
         self._known = KnownDurable()
         self.shelf = Shelf(fs, clew_home, clock=clock, by=owner.program, fail=self._fail)
-        self.scan = Scan(self._home, ripgrep or bundled_ripgrep(), cache=clew_home / "cache", clock=clock)
+        self._ripgrep = ripgrep
         self._indexing: Indexing | None = None
         self._background: Background | None = None
         self.catalog = self._catalog(owner, index, notify)
-        known = None if self._indexing is None else from_index(self._home, self._indexing.known_file)
-        self.ledger = HomeLedger(self._home, clew_home, clock=clock, known=known)
         self.keeper = Keeper(self._home, clew_home, self.catalog, self.shelf, owner=owner, clock=clock, fail=self._fail)
 
     def _catalog(self, owner: Owner, index: IndexUse, notify: Callable[[str], None] | None) -> HomeCatalog:
         home, clew_home = self._home, self._clew_home
         if index == "off":
             return HomeCatalog(
-                home, clew_home, owner=owner, clock=self._clock, fail=self._fail, shelf=self.shelf, scan=self.scan
+                home,
+                clew_home,
+                owner=owner,
+                clock=self._clock,
+                fail=self._fail,
+                shelf=self.shelf,
+                scan=lambda: self.scan,
             )
         indexing = self._indexing = Indexing(home, clew_home, notify=notify)
         if index == "keep":
@@ -168,9 +174,26 @@ class LocalStore:
             clock=self._clock,
             fail=self._fail,
             shelf=self.shelf,
-            scan=self.scan,
+            scan=lambda: self.scan,
             wake=self._background.wake if self._background is not None else None,
         )
+
+    # What short commands do without takes a third of their time to load.
+
+    @cached_property
+    def scan(self) -> Scan:
+        from clew.store.search import Scan, bundled_ripgrep
+
+        ripgrep = (self._ripgrep and self._ripgrep()) or bundled_ripgrep()
+        return Scan(self._home, ripgrep, cache=self._clew_home / "cache", clock=self._clock)
+
+    @cached_property
+    def ledger(self) -> HomeLedger:
+        from clew.store.facts import from_index
+        from clew.store.ledger import HomeLedger
+
+        known = None if self._indexing is None else from_index(self._home, self._indexing.known_file)
+        return HomeLedger(self._home, self._clew_home, clock=self._clock, known=known)
 
     def close(self) -> None:
         """Finish what was handed to the writing thread and end it; end the work on the index after the batch at
@@ -298,21 +321,29 @@ class LocalStore:
         return lock_holder(self._home, self._clew_home, thread_id)
 
     def inherited_turn(self, thread_id: str) -> str | None:
+        from clew.store.branch import inherited_turn
+
         return inherited_turn(self._home, self._files(thread_id))
 
     async def revert(self, thread_id: str, before_turn: str, owner: Owner) -> int:
+        from clew.store.branch import plan_revert
+
         def plan(files: ThreadFiles) -> Revert:
             return plan_revert(self._home, files, before_turn, clock=self._clock)
 
         return await self._begin_segment(thread_id, owner, plan)
 
     async def restore(self, thread_id: str, owner: Owner) -> int:
+        from clew.store.branch import plan_restore
+
         def plan(files: ThreadFiles) -> Revert:
             return plan_restore(self._home, files, clock=self._clock)
 
         return await self._begin_segment(thread_id, owner, plan)
 
     async def _begin_segment(self, thread_id: str, owner: Owner, plan: Callable[[ThreadFiles], Revert]) -> int:
+        from clew.store.peer_index import path_in_database
+
         # Leased without appending: nobody may write the segment that is taken back, or begin another one.
         async with self.lease(thread_id, owner) as lease:
             files = await anyio.to_thread.run_sync(self._files, lease.thread_id)
@@ -343,6 +374,8 @@ class LocalStore:
         version: str = "",
         source: str | None = None,
     ) -> None:
+        from clew.store.branch import plan_fork
+
         held = ExitStack()
 
         def plan() -> Fork:

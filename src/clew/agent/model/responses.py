@@ -23,6 +23,7 @@ from clew.agent.model.sse import EventParser, EventTooLong
 from clew.clock import Clock, SystemClock
 from clew.config.providers import Provider
 from clew.errors import EndpointUnreachable, KeyMissing, ModelError
+from clew.release import VERSION
 
 if TYPE_CHECKING:
     import httpx2
@@ -222,12 +223,10 @@ class ResponsesClient:
         return client
 
     def _headers(self, request: ModelRequest) -> dict[str, str]:
-        from importlib.metadata import version
-
         provider = request.provider
         if not self._user_agent:
             system = f"{platform.system()} {platform.release()}; {platform.machine()}"
-            self._user_agent = f"{ORIGINATOR}/{version('clew')} ({system})"
+            self._user_agent = f"{ORIGINATOR}/{VERSION} ({system})"
         headers = {
             "accept": "text/event-stream",
             # Compressed streams tend to be held back until a block is full.

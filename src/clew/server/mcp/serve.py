@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 
+from clew.release import VERSION
 from clew.server.mcp.desk import Configure, Desk, ThreadsFactory
 from clew.server.mcp.service import build_server
 from clew.server.mcp.stdio import Inbound, stdio_streams
@@ -66,7 +66,7 @@ async def serve(
     stop = stop or anyio.Event()
     wire = Wire(read, write)
     desk = Desk(configure, threads, wire, cwd=cwd or str(Path.cwd()))
-    server = build_server(desk, version=metadata.version("clew") if version is None else version)
+    server = build_server(desk, version=version or VERSION)
 
     async def end() -> None:
         async with anyio.create_task_group() as waiting:
