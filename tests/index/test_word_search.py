@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import apsw
 import pytest
@@ -41,13 +42,20 @@ def indexed(home: Home, *threads: ThreadBuilder) -> apsw.Connection:
     return connection
 
 
-def found(connection: apsw.Connection, text: str, **more: object) -> list[tuple[str, str]]:
+def found(
+    connection: apsw.Connection,
+    text: str,
+    *,
+    fits: Callable[[str], bool] | None = None,
+    among: Sequence[str] | None = None,
+    **more: Any,
+) -> list[tuple[str, str]]:
     """Thread and role of each hit, in order, page by page."""
     hits: list[WordHit] = []
     cursor = None
     while True:
-        query = WordQuery(words=words(text), cursor=cursor, **more)  # type: ignore[arg-type]
-        page = find_words(connection, query)
+        query = WordQuery(words=words(text), cursor=cursor, **more)
+        page = find_words(connection, query, fits, among)
         assert len(page.hits) <= query.limit
         hits += page.hits
         cursor = page.next_cursor
@@ -105,6 +113,14 @@ def test_titles_count_more(home: Home, few: int, monkeypatch: pytest.MonkeyPatch
     expected = [(threads[number].id, "user") for number in (3, 2, 0)]
     for limit in (1, 2, 25):
         assert found(connection, "needle", limit=limit) == [(threads[1].id, "title"), *expected]
+    put_titles(connection, [(0, files[threads[2].id], "Needles and a needle"), (0, files[threads[3].id], "My needle")])
+    for limit in (1, 2, 25):
+        named = found(connection, "needle", limit=limit)
+        assert (sorted(named[:3]), named[3:]) == (
+            sorted((threads[number].id, "title") for number in (1, 2, 3)),
+            [(threads[0].id, "user")],
+        )
+    put_titles(connection, [(0, files[threads[number].id], None) for number in (2, 3)])
     assert found(connection, "needle", roles=("title",)) == [(threads[1].id, "title")]
 
     put_titles(connection, [(0, files[threads[1].id], None)])
@@ -160,7 +176,7 @@ def test_filters_by_role_tool_file_and_time(home: Home) -> None:
     patched = thread(3, "fix", calls=[Call(patch, name="apply_patch", custom=True, output="ok")])
     connection = indexed(home, said, ran, patched)
 
-    def sort(**more: object) -> list[tuple[str, str]]:
+    def sort(**more: Any) -> list[tuple[str, str]]:
         return found(connection, "needle", sort="recency", **more)
 
     assert sort() == [(patched.id, "file"), (ran.id, "command"), (said.id, "agent")]
@@ -287,6 +303,15 @@ def test_a_search_finds_what_reading_everything_finds(
 
         assert len(hits) == len({thread_id for thread_id, _ in hits})
         assert {thread_id for thread_id, _ in hits} == expected
+
+        # Threads that are known beforehand are looked into one by one, and come in the same order.
+        wanted = [one.id for number, one in enumerate(built) if number % 2 == 0]
+        patch.setattr(word_search, "ALWAYS_APART", 0)
+        patch.setattr(word_search, "DENSE", 1 << 40)
+        together = found(connection, asked, sort=sort, limit=limit, fits=wanted.__contains__)
+        assert together == [hit for hit in hits if hit[0] in wanted]
+        patch.setattr(word_search, "ALWAYS_APART", 200)
+        assert found(connection, asked, sort=sort, limit=limit, fits=wanted.__contains__, among=wanted) == together
         connection.close()
 
 

@@ -111,6 +111,7 @@ def answers(catalog: HomeCatalog) -> list[tuple[str, list[Any]]]:
         SearchQuery(text="minotaur"),
         SearchQuery(text="yes", roles=("agent",)),
         SearchQuery(text="answer", within=ListQuery(archived=True)),
+        SearchQuery(text="question", limit=1, within=ListQuery(archived=None, cwd="/tmp/demo/a")),
     )
     found: list[tuple[str, list[Any]]] = [(str(query), listed(catalog, query)) for query in lists]
     found += [(str(search), searched(catalog, search)) for search in searches]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -254,14 +254,54 @@ class ThreadTable:
                 self._walked(query, filters, False), self._walked(query, filters, True), ascending=query.ascending
             )
 
+    def among(self, query: RowQuery) -> list[str] | None:
+        """The threads that may fit, where they are few; None where they are many."""
+        filters = self._filters(query)
+        if filters is None or (query.only is not None and not query.only):
+            return []
+        narrow = self._narrowest(query, filters)
+        if narrow is None:
+            return None
+        conditions, values = self._narrowed(query, filters, narrow)
+        rows = self.sql.run(f"SELECT t.thread FROM threads t WHERE {' AND '.join(conditions)}", values)
+        return [id_from_key(thread) for (thread,) in rows]
+
+    def may_fit(self, query: RowQuery) -> Callable[[str], bool]:
+        """What tells of a thread whether it may fit, without a look at its content."""
+        filters = self._filters(query)
+        if filters is None:
+            return lambda thread_id: False
+        conditions: list[str] = ["t.thread = ?", "NOT t.stale"]
+        values: list[Any] = []
+        if query.archived is not None:
+            conditions.append("t.archived = ?")
+            values.append(query.archived)
+        if query.parent is not None:
+            conditions.append("t.parent = ?")
+            values.append(key_of(query.parent))
+        self._bound(query, filters, conditions, values)
+        statement = f"SELECT 1 FROM threads t WHERE {' AND '.join(conditions)}"
+        only = query.only
+
+        def may_fit(thread_id: str) -> bool:
+            if only is not None and thread_id not in only:
+                return False
+            return self.sql.one(statement, (key_of(thread_id), *values)) is not None
+
+        return may_fit
+
     # -- the two ways
 
-    def _collected(self, query: RowQuery, filters: _Filters, narrow: _Narrow) -> Iterator[FoundRow]:
+    def _narrowed(self, query: RowQuery, filters: _Filters, narrow: _Narrow) -> tuple[list[str], list[Any]]:
         conditions, values = [narrow.condition, "NOT t.stale"], [*narrow.values]
         if query.archived is not None:
             conditions.append("t.archived = ?")
             values.append(query.archived)
         self._bound(query, filters, conditions, values)
+        return conditions, values
+
+    def _collected(self, query: RowQuery, filters: _Filters, narrow: _Narrow) -> Iterator[FoundRow]:
+        conditions, values = self._narrowed(query, filters, narrow)
         if query.text and query.text.isascii():
             yield from self._holding(query, query.text.encode(), conditions, values)
         else:

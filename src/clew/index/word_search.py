@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from itertools import islice
+from typing import Any, Literal, NamedTuple, cast
 
 import apsw
 import msgspec
@@ -29,6 +30,11 @@ FEW = 200
 """How many documents are ranked; with more of them the newest come first."""
 COMMON = 2000
 """Documents from which on a word is so common that its weight is not worked out."""
+
+ALWAYS_APART, DENSE = 200, 100
+"""Threads that may be looked into one by one, and of how many there must be one at most where they are more."""
+MOST_OF_ONE = 200
+"""Documents of such a thread that are counted."""
 
 _WEIGHTS = "10.0, 2.0, 1.5, 1.0, 1.0"
 _TOUCHED = "AND f.id IN (SELECT file FROM touched WHERE path >= :suffix AND path < :suffix || char(0x10FFFF))"
@@ -108,16 +114,36 @@ class _Part(NamedTuple):
     high: int
 
 
+class _Span(NamedTuple):
+    """Between which ids the documents of a thread are."""
+
+    thread: str
+    oldest: int | None
+    newest: int | None
+    title: int | None
+
+    def within(self, part: _Part) -> _Part | None:
+        """As much of a part as the thread may have."""
+        first, last = (self.title, self.title) if part.low >= TITLES - 1 else (self.oldest, self.newest)
+        if first is None or last is None:
+            return None
+        inside = part._replace(low=max(part.low, first - 1), high=min(part.high, last + 1))
+        return inside if inside.low + 1 < inside.high else None
+
+
 Fits = Callable[[str], bool]
 
 
-def find_words(connection: apsw.Connection, query: WordQuery, fits: Fits | None = None) -> WordPage:
+def find_words(
+    connection: apsw.Connection, query: WordQuery, fits: Fits | None = None, among: Sequence[str] | None = None
+) -> WordPage:
     """One hit per thread for which `fits` tells True (asked once per thread, and only for those that could be shown).
+    `among`: the only threads for which it may, where they are known.
 
     What a thread inherited by copying is only a hit where nothing else is found. Raises `BadRequest` for a cursor that
     is none.
     """
-    return _Search(connection, query, fits).page()
+    return _Search(connection, query, fits, among).page()
 
 
 def find_inside(connection: apsw.Connection, query: WordQuery, thread: str) -> WordPage:
@@ -127,8 +153,13 @@ def find_inside(connection: apsw.Connection, query: WordQuery, thread: str) -> W
 
 
 class _Search:
-    def __init__(self, connection: apsw.Connection, query: WordQuery, fits: Fits | None) -> None:
+    def __init__(
+        self, connection: apsw.Connection, query: WordQuery, fits: Fits | None, among: Sequence[str] | None = None
+    ) -> None:
         self._connection = connection
+        self._among = among
+        self._spans: Sequence[_Span] | None = None
+        self._rare = False
         self._query = query
         self._fits = fits
         self._known: dict[str, bool] = {}
@@ -177,7 +208,7 @@ class _Search:
 
     def page(self) -> WordPage:
         cursor = _read(self._query.cursor)
-        if not self._words or not all(self._words):
+        if not self._words or not all(self._words) or (self._among is not None and not self._among):
             return WordPage(hits=())
         if cursor is None:
             found = self._first()
@@ -189,7 +220,8 @@ class _Search:
     def _first(self) -> WordPage:
         if self._query.sort == "recency" or self._gathered:
             return self._walk("all", None)
-        if self._few():
+        self._rare = self._few()
+        if self._rare:
             return self._ranked(None)
         return self._walk("title" if "title" in self._roles else "rest", None)
 
@@ -248,8 +280,9 @@ class _Search:
                     found[doc.thread] = doc
         shown = list(found.values())
         if stage == "title" and len(shown) < limit:
-            rest = _Search(self._connection, msgspec.structs.replace(self._query, limit=limit - len(shown)), self._fits)
-            rest._known = self._known
+            less = msgspec.structs.replace(self._query, limit=limit - len(shown))
+            rest = _Search(self._connection, less, self._fits, self._among)
+            rest._known, rest._spans = self._known, self._spans
             if cursor is None:
                 rest._named = frozenset(found)
             page = rest._walk("rest", None)
@@ -260,9 +293,51 @@ class _Search:
 
     def _back(self, stage: _Stage, copied: str, cursor: _Cursor | None) -> Iterator[_Doc]:
         """The documents of a stage, newest first, behind the cursor."""
-        before = _place(_BEHIND) if cursor is None else _place(cursor.id)
-        parts = [(doc for doc, _ in self._documents(part, copied, ranked=False)) for part in self._parts(stage, before)]
+        stretch = self._parts(stage, _place(_BEHIND) if cursor is None else _place(cursor.id))
+        if self._are_apart():
+            return self._back_among(stretch, copied)
+        parts = [(doc for doc, _ in self._documents(part, copied, ranked=False)) for part in stretch]
         return iter(parts[0]) if len(parts) == 1 else heapq.merge(*parts, key=lambda doc: doc.place, reverse=True)
+
+    def _are_apart(self) -> bool:
+        """Whether looking into each of the threads that may fit costs less than looking for them among all others."""
+        if self._among is None or self._rare:
+            return False
+        newest = row(self._connection, "SELECT max(id) FROM files")
+        files = 0 if newest is None or newest[0] is None else newest[0]
+        if len(self._among) > max(ALWAYS_APART, files // DENSE):
+            return False
+        if self._spans is None:
+            statement = (
+                "SELECT thread, min(oldest), max(newest), max(title) FROM files"
+                " WHERE thread IN (SELECT value FROM carray(?)) GROUP BY thread"
+            )
+            keys = cast("Any", apsw).carray(tuple(self._among))
+            self._spans = [_Span(*span) for span in rows(self._connection, statement, (keys,))]
+        # What else was said while a thread went on is looked at, too.
+        statement = f"SELECT (SELECT max(id) FROM docs WHERE id < {TITLES}) - (SELECT min(id) FROM docs)"
+        whole = row(self._connection, statement)
+        length = sum((span.newest or 0) - (span.oldest or 0) for span in self._spans)
+        return whole is not None and length <= int(whole[0] or 0)
+
+    def _back_among(self, stretch: Sequence[_Part], copied: str) -> Iterator[_Doc]:
+        """The same documents, of threads that are apart: each is looked into when its newest may be the next."""
+        ahead: list[tuple[tuple[int, bool], str, list[_Part]]] = []
+        for span in self._spans or ():
+            own = [inside for part in stretch if (inside := span.within(part)) is not None]
+            if own:
+                ahead.append((max(_place(part.high - 1) for part in own), span.thread, own))
+        ahead.sort(key=lambda one: one[0], reverse=True)
+        waiting: list[tuple[int, int, _Doc]] = []
+        for newest, thread, own in ahead:
+            while waiting and (-waiting[0][0], -waiting[0][1]) > newest:
+                yield heapq.heappop(waiting)[2]
+            for part in own:
+                of_thread = f"{copied} AND f.thread = :thread"
+                for doc, _ in islice(self._documents(part, of_thread, ranked=False, thread=thread), MOST_OF_ONE):
+                    heapq.heappush(waiting, (-doc.place[0], -doc.place[1], doc))
+        while waiting:
+            yield heapq.heappop(waiting)[2]
 
     def _parts(self, stage: _Stage, before: tuple[int, bool]) -> list[_Part]:
         """Where the documents of a stage are that come after a place: titles and all others."""

@@ -17,10 +17,10 @@ from clew.clock import Clock
 from clew.errors import Owner, ThreadNotFound
 from clew.index.catalog import ThreadTable
 from clew.index.database import IndexUnavailable
-from clew.index.rows import FoundRow, RowQuery
+from clew.index.rows import FoundRow
 from clew.rollout import FailPoints, Home, ThreadFiles, canonical_id
 from clew.store.catalog import HomeCatalog, MarksSource
-from clew.store.filters import Filter, below
+from clew.store.filters import Filter
 from clew.store.indexing import Indexing
 from clew.store.kin import inherits, is_spawned
 from clew.store.known_files import is_mentioned, known_files
@@ -37,6 +37,7 @@ from clew.store.queries import (
     Stop,
     ThreadSummary,
 )
+from clew.store.row_queries import row_query
 from clew.store.summaries import marked
 from clew.store.thread_rows import glimpse_of, summary_of, whole
 
@@ -154,7 +155,7 @@ class IndexedCatalog(HomeCatalog):
         if wanted.ancestor is not None:
             descendants = frozenset(table.descendants(wanted.ancestor))
         marks = self._marks()
-        for row in table.select(self._row_query(wanted, order, descendants)):
+        for row in table.select(row_query(wanted, order, marks, descendants)):
             summary = glimpse_of(row.content)
             if summary is None or summary.id != row.thread_id:
                 unread.append(row.thread_id)
@@ -163,35 +164,6 @@ class IndexedCatalog(HomeCatalog):
                 summary = marked(summary, put)
             if wanted.fits(summary, descendants):
                 yield row, whole(summary)
-
-    def _row_query(self, wanted: Filter, order: Order, descendants: Collection[str]) -> RowQuery:
-        query = wanted.query
-        only: Collection[str] | None = descendants if wanted.ancestor is not None else None
-        if query.pinned or query.tags:
-            tags = frozenset(query.tags)
-            only = {
-                thread_id
-                for thread_id, marks in self._marks().items()
-                if (marks.pinned or not query.pinned) and tags <= marks.tags and (only is None or thread_id in only)
-            }
-        folders = () if wanted.cwd is None else (wanted.cwd, *wanted.cwd_also)
-        return RowQuery(
-            order=order.sort,
-            ascending=order.ascending,
-            after=order.after,
-            archived=query.archived,
-            cwd=(lambda cwd: any(below(cwd, folder) for folder in folders)) if folders else None,
-            sources=query.sources,
-            providers=query.providers,
-            models=query.models,
-            branch=query.branch,
-            repository=query.repository,
-            parent=wanted.parent,
-            only=only,
-            since=None if wanted.since is None else _nanoseconds(wanted.since),
-            until=None if wanted.until is None else _nanoseconds(wanted.until + 1) - 1,
-            text=wanted.text,
-        )
 
     def search(
         self, query: SearchQuery, *, stop: Stop | None = None, progress: ShowProgress | None = None
@@ -281,10 +253,6 @@ class IndexedCatalog(HomeCatalog):
                 return False
             passed[one] = None
         return True
-
-
-def _nanoseconds(milliseconds: int) -> int:
-    return min(max(milliseconds * 1_000_000, -(1 << 63)), (1 << 63) - 1)
 
 
 def _nothing() -> None:

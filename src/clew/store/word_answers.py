@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from clew.clock import utc_stamp
 from clew.errors import BadRequest
 from clew.index.catalog import ThreadTable
@@ -17,7 +19,9 @@ from clew.index.reconcile import files_of_all
 from clew.index.word_search import WordHit, WordPage, WordQuery, find_words
 from clew.rollout import Home, RolloutFile, open_source
 from clew.store.filters import Filter
-from clew.store.queries import Marks, Role, SearchHit, SearchPage, SearchQuery, ThreadSummary
+from clew.store.order import Order
+from clew.store.queries import ListQuery, Marks, Role, SearchHit, SearchPage, SearchQuery, ThreadSummary
+from clew.store.row_queries import row_query
 from clew.store.search.matching import Matcher, Spans, matcher_for, snippet, words_of
 from clew.store.search.run import moment_of
 from clew.store.summaries import marked
@@ -61,6 +65,8 @@ class WordAnswers:
         self._within = Filter(query.within)
         ancestor = self._within.ancestor
         self._descendants = frozenset(table.descendants(ancestor)) if ancestor is not None else frozenset[str]()
+        self._rows = row_query(self._within, Order(_in_any_order(query.within)), marks, self._descendants)
+        self._may_fit = table.may_fit(self._rows)
         self._summaries: dict[str, ThreadSummary] = {}
 
     def page(self, one: OneThread) -> tuple[SearchPage, Sequence[ThreadSummary]]:
@@ -101,9 +107,11 @@ class WordAnswers:
             if self._read_all([hit.thread for hit in found.hits]):
                 return found
             # Some of them are gone, and their words go when there is time.
-        return find_words(connection, asked, self._fits)
+        return find_words(connection, asked, self._fits, self._table.among(self._rows))
 
     def _fits(self, thread_id: str) -> bool:
+        if not self._may_fit(thread_id):
+            return False
         content = self._table.content(thread_id)
         if content is None:
             return False
@@ -150,3 +158,7 @@ class WordAnswers:
                 if said.role == hit.role and (spans := matcher.spans(said.text)) is not None:
                     return said.role, said.text, spans
         raise Stale
+
+
+def _in_any_order(query: ListQuery) -> ListQuery:
+    return msgspec.structs.replace(query, cursor=None)
