@@ -23,6 +23,7 @@ from clew.rollout import Home, NameIndex, RealFileSystem, WriterLock
 from clew.rollout.packing import pack_bytes
 from clew.store.checking import Checker, Progress
 from clew.store.findings import CODES, Finding
+from clew.store.shelf import Shelf
 from clew.testing import Call, MemoryFileSystem, ThreadBuilder, memory_home, write_every_shape
 
 OTHER = uuid7_at(1_782_000_000_000, bytes(10))
@@ -484,6 +485,24 @@ def test_saved_sessions_are_looked_at(home: Home) -> None:
     ]
     saved.write_text("{")
     assert brief(check(home)) == [("saved-sessions-damaged", None)]
+
+
+def test_lines_of_the_journals_that_say_nothing_are_found(home: Home, tmp_path: Path) -> None:
+    builder = thread()
+    builder.write(home)
+    clew_home = tmp_path / "clew-home"
+    shelf = Shelf(home.fs, clew_home, clock=SystemClock())
+    shelf.tag(builder.id, ["red"])
+    with shelf.path.open("ab") as file:
+        file.write(b"no row\n")
+    shelf.tag(builder.id, ["blue"])
+    (clew_home / "trash.jsonl").write_bytes(b'{"at":"2026-07-01T12:00:00.000Z","by":"clew","trash":"20260701T1')
+    (clew_home / "relocations.jsonl").mkdir()
+    assert [(each.code, Path(each.path or "").name, each.line) for each in check(home, clew_home)] == [
+        ("journal-row-damaged", "shelf.jsonl", 2),
+        ("journal-row-damaged", "trash.jsonl", 1),
+        ("journal-unreadable", "relocations.jsonl", None),
+    ]
 
 
 # -- turns

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from clew.cli.notices import tell_once
 from clew.cli.options import Globals
 from clew.config import Config, load, parse_overrides
 from clew.config.layers import Merged, read_layer
@@ -136,10 +137,13 @@ def trusted(config: Config, folder: Path) -> bool:
 async def open_library(config: Config, program: str) -> AsyncGenerator[Library]:
     """The recorded threads of the configured home, for commands that run no turn."""
     from clew import app
-    from clew.cli import terminal
 
     async with app.open_library(
-        config, os.environ, program=program, notify=terminal.warn, leave_index=partial(_leave_index, config)
+        config,
+        os.environ,
+        program=program,
+        notify=partial(tell_once, config.clew_home),
+        leave_index=partial(_leave_index, config),
     ) as library:
         yield library
 
@@ -158,7 +162,7 @@ async def open_home(
         os.environ,
         program=program,
         reload=reload,
-        notify=terminal.warn,
+        notify=terminal.warn if program in _LONG_LIVED else partial(tell_once, config.clew_home),
         leave_index=None if program in _LONG_LIVED else partial(_leave_index, config),
     ) as threads:
         yield threads

@@ -79,6 +79,8 @@ CODES: dict[str, Code] = {
     "name-row-damaged": Code("warning", "a row of names that cannot be read", "rebuild-names"),
     "saved-sessions-damaged": Code("error", "saved_sessions.json cannot be read"),
     "saved-session-lost": Code("warning", "an entry of saved_sessions.json for a thread that is not there"),
+    "journal-row-damaged": Code("warning", "a line of a journal (marks, trash, moved folders) that cannot be read"),
+    "journal-unreadable": Code("error", "a journal (marks, trash, moved folders) that cannot be read at all"),
     "repair-unfinished": Code("warning", "a repair was ended in its work; `clew repair undo` puts everything back"),
     # turns
     "turn-open": Code("info", "a turn without end: it runs, or its program was killed"),

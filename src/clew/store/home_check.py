@@ -25,6 +25,10 @@ from clew.rollout import (
 )
 from clew.rollout.framing import read_table, walk_frames
 from clew.store.findings import Finding, finding
+from clew.store.journal import Journal
+from clew.store.relocations import MoveRow
+from clew.store.shelf import ShelfRow
+from clew.store.trash import TrashRow
 
 __all__ = [
     "HomeCheck",
@@ -92,6 +96,7 @@ class HomeCheck:
         yield from self.names()
         if self._wanted is None:
             yield from self._saved_sessions()
+            yield from self._journals()
         yield from self._modes()
 
     def _concerns(self, thread_id: str | None) -> bool:
@@ -205,6 +210,17 @@ class HomeCheck:
                 continue
             why = f"{entry.name!r} names thread {entry.conversation_id}, which is not there"
             yield finding("saved-session-lost", why, path=str(path))
+
+    def _journals(self) -> Iterator[Finding]:
+        for name, row in (("shelf", ShelfRow), ("trash", TrashRow), ("relocations", MoveRow)):
+            journal = Journal(self._home.fs, self._clew_home / f"{name}.jsonl", row)
+            path = str(journal.path)
+            try:
+                for line, offset in journal.damaged_lines():
+                    why = "this line says nothing that clew understands; what it told is lost, the others count"
+                    yield finding("journal-row-damaged", why, path=path, line=line, offset=offset)
+            except OSError as error:
+                yield finding("journal-unreadable", error.strerror or str(error), path=path)
 
 
 def seek_table_fault(file: File) -> str | None:

@@ -100,6 +100,26 @@ class Journal(Generic[Row]):
                 place = None
         return Replay(rows, afresh=after is None, place=place, damaged=damaged)
 
+    def damaged_lines(self) -> Sequence[tuple[int, int]]:
+        """The lines that are no rows: the number of each, from 1, and its first byte. Raises `OSError`."""
+        try:
+            file = self._fs.open_read(self.path)
+        except FileNotFoundError:
+            return ()
+        with contextlib.closing(file):
+            data = _rest(file, 0)
+        found: list[tuple[int, int]] = []
+        offset = 0
+        for number, line in enumerate(data.split(b"\n"), 1):
+            clean = line.strip(b"\0\r ")
+            if clean:
+                try:
+                    self._decoder.decode(clean)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                    found.append((number, offset))
+            offset += len(line) + 1
+        return found
+
     @contextlib.contextmanager
     def writing(self) -> Generator[JournalPen[Row]]:
         """The right to append, which one program has at a time: what is read meanwhile stays true until it appends.

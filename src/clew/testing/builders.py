@@ -594,10 +594,6 @@ def _output(text: str) -> Json:
 
 
 def _usage(total: int) -> Json:
-    return {
-        "input_tokens": total * 2 // 3,
-        "cached_input_tokens": 0,
-        "output_tokens": total - total * 2 // 3,
-        "reasoning_output_tokens": 0,
-        "total_tokens": total,
-    }
+    put_in = total * 2 // 3
+    counts = {"input_tokens": put_in, "cached_input_tokens": 0, "output_tokens": total - put_in}
+    return {**counts, "reasoning_output_tokens": 0, "total_tokens": total}
