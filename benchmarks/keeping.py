@@ -3,8 +3,10 @@
     python benchmarks/keeping.py --home DIR            # a home, which is copied first
     python benchmarks/keeping.py                       # 1,000 small threads built for it
 
-Each figure is the median over threads spread over the home, in a warm process, with a complete index; `slowest` is the
-slowest of them. Beside them stands what the disk itself needs for one write that is synced.
+Each figure is the median over threads spread over the home of one call of the library, in a warm process, with a
+complete index; `least` and `slowest` are the quickest and the slowest of them, `processor` the median of its time,
+`syncs` how often a call waited for the disk. Between two calls a moment passes, as between two that a person makes;
+with `--at-once` none does. Beside them stands what the disk itself needs for one write that is synced.
 """
 
 from __future__ import annotations
@@ -14,17 +16,19 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import anyio
 from figures import machine
 
 from clew.clock import SystemClock
 from clew.errors import Owner
 from clew.ids import SystemIds
-from clew.rollout import Home, RealFileSystem
+from clew.library import Library
+from clew.rollout import File, Home, RealFileSystem
 from clew.store import LocalStore
 from clew.store.indexing import IndexWorker
 from clew.testing import ThreadBuilder
@@ -32,12 +36,15 @@ from clew.testing.builders import BEGINNING
 
 TARGET = 5.0
 """Milliseconds that are asked for, each."""
+PAUSE = 0.05
+"""Seconds between two calls."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--home", type=Path, help="a home (it is not changed)")
-    parser.add_argument("--runs", type=int, default=9, help="threads that are tried")
+    parser.add_argument("--runs", type=int, default=15, help="threads that are tried")
+    parser.add_argument("--at-once", action="store_true", help="without a moment between two calls")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="clew-bench-") as folder:
         home = Home(RealFileSystem(), Path(folder, "codex"))
@@ -52,44 +59,85 @@ def main() -> int:
         else:
             for number in range(1000):
                 ThreadBuilder(start=BEGINNING + number * 600, seed=number).turn("First?", "One.").write(home)
-        rows = _measured(home, Path(folder, "clew"), options.runs)
-        print("| | median | slowest | target |\n| --- | --- | --- | --- |")
+        pause = 0.0 if options.at_once else PAUSE
+        rows = anyio.run(_measured, home, Path(folder, "clew"), options.runs, pause)
+        print(
+            "| | median | least | slowest | processor | syncs | target |\n| --- | --- | --- | --- | --- | --- | --- |"
+        )
         for name, times in rows:
-            print(f"| {name} | {statistics.median(times):.1f} ms | {max(times):.1f} ms | {TARGET:.0f} ms |")
+            clock, processor, syncs = zip(*times, strict=True)
+            figures = statistics.median(clock), min(clock), max(clock), statistics.median(processor)
+            shown = " | ".join(f"{one:.1f} ms" for one in figures)
+            print(f"| {name} | {shown} | {statistics.mean(syncs):.1f} | {TARGET:.0f} ms |")
         print(f"\nOne write and sync: {_sync(Path(folder)):.1f} ms. {machine()}")
     return 0
 
 
-def _measured(home: Home, clew_home: Path, runs: int) -> list[tuple[str, list[float]]]:
-    clock = SystemClock()
-    owner = Owner("clew bench", os.getpid())
+class _Counting(RealFileSystem):
+    """Counts how often the disk is waited for."""
+
+    def __init__(self) -> None:
+        self.syncs = 0
+
+    def sync_folder(self, folder: Path) -> None:
+        self.syncs += 1
+        super().sync_folder(folder)
+
+    def open_append(self, path: Path, *, create: bool = True, exclusive: bool = False) -> File:
+        return self._counted(super().open_append(path, create=create, exclusive=exclusive))
+
+    def _counted(self, file: File) -> File:
+        sync = file.sync
+
+        def counted() -> None:
+            self.syncs += 1
+            sync()
+
+        file.sync = counted
+        return file
+
+
+Took = tuple[float, float, int]
+"""Milliseconds by the clock and of the processor, and syncs."""
+
+
+async def _measured(home: Home, clew_home: Path, runs: int, pause: float) -> list[tuple[str, list[Took]]]:
+    clock, fs = SystemClock(), _Counting()
+    owner, ids = Owner("clew bench", os.getpid()), SystemIds(clock)
     assert IndexWorker(home, clew_home).run().complete
-    store = LocalStore(home.fs, home.path, clew_home, clock=clock, ids=SystemIds(clock), owner=owner, index="use")
-    with closing(store):
-        keeper = store.keeper
+    with closing(LocalStore(fs, home.path, clew_home, clock=clock, ids=ids, owner=owner, index="use")) as store:
+        library = Library(store, store.catalog, owner=owner, clock=clock, ids=ids, version="bench", keeper=store.keeper)
         threads = sorted(thread.thread_id for thread in home.threads() if not thread.archived)
         print(f"{len(threads):,} active threads.\n")
         wanted = [threads[round(number * (len(threads) - 1) / max(1, runs - 1))] for number in range(runs)]
         trashed: list[str] = []
-        steps: tuple[tuple[str, Callable[[str], object]], ...] = (
-            ("rename", lambda one: store.catalog.rename(one, f"name {one}")),
-            ("save", lambda one: keeper.save(one, f"saved {one}")),
-            ("tag", lambda one: keeper.shelf.tag(one, ["red"])),
-            ("archive", lambda one: keeper.archive(one)),
-            ("unarchive", lambda one: keeper.unarchive(one)),
-            ("archive --only", lambda one: keeper.archive(one, only=True)),
-            ("unarchive --only", lambda one: keeper.unarchive(one, only=True)),
-            ("delete", lambda one: trashed.append(keeper.delete([one]).id)),
-            ("restore", lambda one: keeper.restore(trashed.pop(0))),
+
+        async def delete(one: str) -> None:
+            trashed.append((await library.delete(one)).id)
+
+        steps: tuple[tuple[str, Callable[[str], Awaitable[object]]], ...] = (
+            ("rename", lambda one: library.rename(one, f"name {one}")),
+            ("save", lambda one: library.save(f"saved {one}", one)),
+            ("tag", lambda one: library.tag(one, "red")),
+            ("archive", library.archive),
+            ("unarchive", library.unarchive),
+            ("archive --only", lambda one: library.archive(one, only=True)),
+            ("unarchive --only", lambda one: library.unarchive(one, only=True)),
+            ("delete", delete),
+            ("restore", lambda _: library.undelete(trashed.pop(0))),
         )
-        store.catalog.get(threads[0])
-        return [(name, [_timed(step, one) for one in dict.fromkeys(wanted)]) for name, step in steps]
-
-
-def _timed(step: Callable[[str], object], thread_id: str) -> float:
-    begin = time.perf_counter()
-    step(thread_id)
-    return (time.perf_counter() - begin) * 1000
+        await library.summary(threads[0])
+        rows: list[tuple[str, list[Took]]] = []
+        for name, step in steps:
+            times: list[Took] = []
+            for one in dict.fromkeys(wanted):
+                await anyio.sleep(pause)
+                began, busy, syncs = time.perf_counter(), time.process_time(), fs.syncs
+                await step(one)
+                took = (time.perf_counter() - began) * 1000, (time.process_time() - busy) * 1000
+                times.append((*took, fs.syncs - syncs))
+            rows.append((name, times))
+        return rows
 
 
 def _sync(folder: Path) -> float:

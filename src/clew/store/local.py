@@ -297,7 +297,8 @@ class LocalStore:
         return current.path, True
 
     def _files(self, thread_id: str) -> ThreadFiles:
-        files = self._home.find(thread_id)
+        with self.catalog.steady("others"):
+            files = self.catalog.find(thread_id)
         if files is None:
             raise ThreadNotFound(thread_id)
         return files
