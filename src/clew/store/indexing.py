@@ -17,7 +17,6 @@ from typing import Any, Literal
 import msgspec
 
 from clew.clock import utc_stamp
-from clew.history.told import Told, told_by
 from clew.index.catalog import ThreadTable
 from clew.index.database import Database, IndexUnavailable, Sql
 from clew.index.digestion import Digester, LocalDigester, Work
@@ -25,16 +24,17 @@ from clew.index.files import KnownFile, forget_file, known_file, known_files_at,
 from clew.index.helpers import start_helpers
 from clew.index.ingest import Digested, ingest
 from clew.index.merging import merge_pieces
-from clew.index.reconcile import Reconciler, SeenFile, files_of, files_of_all, forget
-from clew.index.rows import ThreadRow, id_from_key, key_of
+from clew.index.reconcile import Reconciler, SeenFile, files_of, files_of_all
+from clew.index.rows import ThreadRow, key_of
 from clew.index.schema import LATE_DDL
 from clew.index.turn_places import forget_vanished
-from clew.index.words import put_titles, remove_documents
-from clew.rollout import File, FileSystem, Home, RealFileSystem, RolloutFile, RolloutName, ThreadFiles
+from clew.index.words import remove_documents
+from clew.rollout import File, FileSystem, Home, RealFileSystem, RolloutFile, RolloutName
 from clew.store.moves import Moved
 from clew.store.names import CachedNames
 from clew.store.queries import Look, ThreadSummary
-from clew.store.thread_rows import read_row, retold, row_from_told
+from clew.store.row_upkeep import NewRow, fact, put_rows, refresh, retell, set_fact, take_names
+from clew.store.thread_rows import read_row, row_from_told
 
 __all__ = ["IndexStatus", "IndexWorker", "Indexing", "WorkReport", "discard_index", "index_status", "status_of"]
 
@@ -119,7 +119,7 @@ class Indexing:
             raise
 
     def _fresh(self, sql: Sql) -> bool:
-        if not _fact(sql, "complete"):
+        if not fact(sql, "complete"):
             return False
         look = self._steady.look
         if look is not None:
@@ -235,9 +235,9 @@ class Indexing:
         """Whether there is something to do in the background."""
         try:
             with self.database.using() as sql:
-                swept = _fact(sql, "swept") or 0.0
+                swept = fact(sql, "swept") or 0.0
                 return (
-                    not _fact(sql, "complete")
+                    not fact(sql, "complete")
                     or not 0 <= time.time() - swept <= SWEEP_SECONDS
                     or sql.one("SELECT 1 FROM entries WHERE NOT taken LIMIT 1") is not None
                 )
@@ -286,11 +286,11 @@ def index_status(home: Home, clew_home: Path) -> IndexStatus:
 
 
 def status_of(database: Database, sql: Sql) -> IndexStatus:
-    swept = _fact(sql, "swept")
+    swept = fact(sql, "swept")
     assert database.path is not None
     return IndexStatus(
         path=str(database.path),
-        complete=bool(_fact(sql, "complete")),
+        complete=bool(fact(sql, "complete")),
         threads=ThreadTable(sql).count()[0],
         files=sql.one("SELECT count(*) FROM entries"),
         waiting=sql.one("SELECT count(*) FROM entries WHERE NOT taken"),
@@ -383,13 +383,13 @@ class IndexWorker:
             refresh(sql, self._home, self._names.names(), stale)
         if not stop():
             with sql.writing():
-                first = not _fact(sql, "complete")
+                first = not fact(sql, "complete")
                 if first:
                     for statement in LATE_DDL:
                         sql.run(statement)
                 forget_vanished(sql)
-                _set_fact(sql, "complete", 1)
-                _set_fact(sql, "swept", time.time())
+                set_fact(sql, "complete", 1)
+                set_fact(sql, "swept", time.time())
             report.complete = True
             merge_pieces(sql, everything=first, stop=stop)
             sql.one("PRAGMA wal_checkpoint(PASSIVE)")
@@ -487,12 +487,12 @@ class _Digestion:
         report.bytes += done.bytes
         report.failed += len(done.failed)
 
-    def _rows(self, table: ThreadTable, digested: Sequence[Digested], names: Mapping[str, str]) -> list[_NewRow]:
+    def _rows(self, table: ThreadTable, digested: Sequence[Digested], names: Mapping[str, str]) -> list[NewRow]:
         sql = table.sql
         threads = {one.work.file.thread_id for one in digested}
         versions = table.versions(threads)
         files = files_of_all(sql, self._home, threads, {str(one.work.file.path): one.work.file for one in digested})
-        made: list[_NewRow] = []
+        made: list[NewRow] = []
         for one in digested:
             thread_id = one.work.file.thread_id
             version, of_thread = versions.get(thread_id), files.get(thread_id)
@@ -542,100 +542,6 @@ def _chunk(sql: Sql, place: tuple[int, int] | None) -> list[_Waiting]:
         place or ((1 << 63) - 1, 0),
     )
     return [_Waiting(number, folder, bool(archived), *rest) for number, folder, archived, *rest in rows]
-
-
-def refresh(sql: Sql, home: Home, names: Mapping[str, str], stale: Sequence[tuple[str, int]]) -> None:
-    """Make the rows of stale threads anew, from their files as the index knows them."""
-    made: list[tuple[str, int, ThreadRow | None]] = []
-    table = ThreadTable(sql)
-    found = files_of_all(sql, home, {thread_id for thread_id, _ in stale})
-    for thread_id, version in stale:
-        files, row = found.get(thread_id), None
-        if files is not None:
-            name = names.get(thread_id)
-            told = _told(sql, home, files)
-            row = row_from_told(files, told, name, table.last_content(thread_id)) or read_row(home, files, name)
-        made.append((thread_id, version, row))
-    with sql.writing():
-        for thread_id, _, row in made:
-            if row is None:
-                forget(sql, key_of(thread_id))
-        put_rows(table, [(row, version, None) for _, version, row in made if row is not None])
-
-
-def _told(sql: Sql, home: Home, files: ThreadFiles) -> Told | None:
-    """What is known of a thread's file, if it lies there as it was read."""
-    current = files.current
-    known = known_file(sql.connection, current.plain_path.relative_to(home.path).as_posix())
-    if known is None or not known.unchanged(size=current.size, mtime_ns=current.mtime_ns, packed=current.compressed):
-        return None
-    digest = known.digest()
-    return None if digest is None else told_by(digest)
-
-
-_NewRow = tuple[ThreadRow, int, int | None]
-"""The row of a thread, the version of the thread that it is for, and the row of its current file, where known."""
-
-
-def put_rows(table: ThreadTable, rows: Sequence[_NewRow]) -> None:
-    """Store rows of threads, and their names among the words. What a thread without a name began with is there as what
-    its user said."""
-    sql = table.sql
-    before = table.put([(row, version) for row, version, _ in rows])
-    titles: list[tuple[int, int, str | None]] = []
-    for row, _, file in rows:
-        if row.thread_id not in before or (row.named is None and before[row.thread_id] is None):
-            continue
-        if file is None:
-            file = sql.one("SELECT max(id) FROM files WHERE thread = ?", (row.thread_id,))
-            if file is None:
-                continue
-        if row.named == before[row.thread_id] and sql.one("SELECT title FROM files WHERE id = ?", (file,)) is not None:
-            continue
-        others = "SELECT id FROM files WHERE thread = ? AND title IS NOT NULL AND id <> ?"
-        titles += [(row.recency, other, None) for (other,) in sql.run(others, (row.thread_id, file))]
-        titles.append((row.recency, file, row.named))
-    put_titles(sql.connection, titles)
-
-
-def retell(sql: Sql, home: Home, thread_id: str, name: str | None) -> bool:
-    """Make the row of a thread anew that is called otherwise or lies elsewhere and holds what it held, without reading
-    its files. Whether that could be done; within a transaction."""
-    table = ThreadTable(sql)
-    version = sql.one("SELECT version FROM threads WHERE thread = ? AND NOT stale", (key_of(thread_id),))
-    files = files_of(sql, home, thread_id)
-    if version is None or files is None or (row := retold(files, table.content(thread_id), name)) is None:
-        return False
-    bases = list(sql.run("SELECT base, direct FROM bases WHERE thread = ?", (key_of(thread_id),)))
-    every, direct = (tuple(id_from_key(base) for base, named in bases if named or whole) for whole in (True, False))
-    put_rows(table, [(msgspec.structs.replace(row, bases=every, named_bases=direct), version, None)])
-    return True
-
-
-def take_names(sql: Sql, home: Home, names: CachedNames) -> None:
-    """Threads that are called something else now get new rows."""
-    now, known, table = names.current(), _fact(sql, "names"), ThreadTable(sql)
-    if known == now.version:
-        return
-    changed = names.changed(str(known), now.version)
-    if changed is None:
-        before = table.names()
-        changed = {one for one in {*now.names, *before} if now.names.get(one) != before.get(one)}
-    if not changed and not now.sure:
-        return  # it would be written again with every answer
-    with sql.writing():
-        if len(changed) <= AT_ONCE:
-            changed = [one for one in changed if not retell(sql, home, one, now.names.get(one))]
-        table.make_stale(changed)
-        _set_fact(sql, "names", now.version)
-
-
-def _fact(sql: Sql, name: str) -> Any:
-    return sql.one("SELECT value FROM facts WHERE name = ?", (name,))
-
-
-def _set_fact(sql: Sql, name: str, value: object) -> None:
-    sql.run("INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
 
 
 def _real(fs: FileSystem) -> FileSystem:
