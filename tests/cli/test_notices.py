@@ -18,7 +18,7 @@ def test_a_notice_is_told_once_a_day(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day = "2026-07-01"
-    monkeypatch.setattr(time, "strftime", lambda *_: day)
+    monkeypatch.setattr(time, "strftime", lambda *_words: day)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
 
     def told(text: str) -> str:
         tell_once(tmp_path, text)

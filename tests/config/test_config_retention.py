@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,3 +74,24 @@ def test_what_is_wrong_is_refused_with_its_place(tmp_path: Path, line: int, text
         configured(tmp_path, f"[retention]\n{text}\n")
     assert (invalid.value.path, invalid.value.line) == (str(tmp_path / "config.toml"), line)
     assert why in str(invalid.value)
+
+
+def test_rules_are_shown_as_they_were_written_with_their_places(tmp_path: Path) -> None:
+    def shown(text: str) -> dict[str, tuple[Any, str]]:
+        sources = configured(tmp_path, text).sources()
+        return {entry.key: (entry.value, entry.source) for entry in sources if entry.key.startswith("retention.")}
+
+    path = tmp_path / "config.toml"
+    assert shown("") == {
+        "retention.keep_newest": (10, "default"),
+        "retention.keep_tags": (["keep"], "default"),
+    }
+    assert shown(
+        "[retention]\nkeep_newest = 3\n[retention.rules.old]\naction = 'trash'\nolder_than = '90d'\ntags = ['tmp']\n"
+    ) == {
+        "retention.keep_newest": (3, f"{path}:2"),
+        "retention.keep_tags": (["keep"], "default"),
+        "retention.rules.old.action": ("trash", f"{path}:4"),
+        "retention.rules.old.older_than": ("90d", f"{path}:5"),
+        "retention.rules.old.tags": (["tmp"], f"{path}:6"),
+    }

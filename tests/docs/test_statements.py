@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -250,10 +251,13 @@ def _known_keys(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_every_configuration_key_is_told_and_no_other(tmp_path: Path) -> None:
-    known = {key for key in _known_keys(tmp_path) if not key.startswith("clew.")}
+    known = {key for key in _known_keys(tmp_path) if not key.startswith(("clew.", "retention."))}
     known |= {*INSTRUCTION_FILES, *INSTRUCTION_TEXTS, "experimental_compact_prompt_file", "profile"}
     told = {key for cells in rows(section(CONFIGURATION, "Keys")) for key in _codes(cells[0])}
     assert told - {'projects."PATH".trust_level'} == known
+    retention = {key: value for key, value in _known_keys(tmp_path).items() if key.startswith("retention.")}
+    for key, value in retention.items():
+        assert f"{key.removeprefix('retention.')} = {json.dumps(value)} " in CONFIGURATION.read_text()
 
 
 _LATER = {"model_context_window", "tool_output_token_limit"}

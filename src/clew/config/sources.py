@@ -13,6 +13,7 @@ from clew.config.positions import KeyPath
 from clew.config.prices import PRICE_KEYS, Price
 from clew.config.providers import OPENAI, PROVIDER_KEYS, Provider
 from clew.config.reader import is_secret
+from clew.config.retention import RULE_KEYS, Retention
 from clew.config.values import INSTRUCTION_FILES, INSTRUCTION_TEXTS, SANDBOX_KEYS, ServerOptions
 from clew.settings import ApprovalPolicy, Sandbox, SandboxMode
 
@@ -102,6 +103,15 @@ def sourced(
         for key in PRICE_KEYS:
             if (amount := getattr(prices[model], key)) is not None:
                 say(("stats", "prices", model, key), amount)
+    retention = cast("Retention", values["retention"])
+    for key in ("keep_newest", "keep_tags"):
+        say(("retention", key), getattr(retention, key))
+    for rule in retention.rules:
+        at = ("retention", "rules", rule.name)
+        for key in RULE_KEYS:
+            # As it was written: "90d" says more than seconds.
+            if (value := merged.get((*at, key))) is not None:
+                say((*at, key), value)
     return out
 
 
