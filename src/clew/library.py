@@ -343,32 +343,38 @@ class Library(Keeping):
 
     def _candidates(self, search: Sequence[str]) -> Sequence[Candidate]:
         folders = self._need_folders()
-        from clew.store.checkouts import Identity, checkouts, find_moved, neighbours
+        from clew.store.checkouts import COMMITS, HEADS, Identity, checkouts, find_moved, neighbours
 
         gone: dict[str, Identity] = {}
-        there: dict[str, None] = {}
+        there: dict[str, bool] = {}
         for thread in self._everything():
             if thread.cwd is None or thread.error is not None:
                 continue
             now = folders.now(thread.cwd)
-            if Path(now).is_dir():
-                there[now] = None
+            if now not in there:
+                there[now] = Path(now).is_dir()
+            if there[now]:
                 continue
-            try:
-                commit = read_meta(self._logs.head(thread.id)).commit
-            except (ClewError, OSError):
-                commit = None
             known = gone.get(now, Identity(folder=now, threads=0))
-            commits = known.commits if commit is None else known.commits | {commit}
+            commits = known.commits
+            # Logs are opened for a few threads alone.
+            if len(commits) < COMMITS and known.threads < HEADS:
+                try:
+                    commit = read_meta(self._logs.head(thread.id)).commit
+                except (ClewError, OSError):
+                    commit = None
+                if commit is not None:
+                    commits |= {commit}
             gone[now] = Identity(
                 folder=now,
                 repository=known.repository or thread.repository,
                 commits=commits,
                 threads=known.threads + 1,
             )
+        checked = (folder for folder, is_there in there.items() if is_there)
         traced = [one for one in gone.values() if one.repository or one.commits]
         beside = (name for one in traced for name in neighbours(one.folder))
-        return tuple(find_moved(traced, checkouts((*there, *beside), search))) if traced else ()
+        return tuple(find_moved(traced, checkouts((*checked, *beside), search))) if traced else ()
 
     async def write_folder(self, reference: str) -> bool:
         """Record in a thread's log where its folder is now, so that Codex goes on there, too. Gives whether there was

@@ -9,8 +9,23 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-__all__ = ["Candidate", "Checkout", "Git", "Identity", "ask_git", "checkouts", "find_moved", "neighbours"]
+__all__ = [
+    "COMMITS",
+    "HEADS",
+    "Candidate",
+    "Checkout",
+    "Git",
+    "Identity",
+    "ask_git",
+    "checkouts",
+    "find_moved",
+    "neighbours",
+]
 
+COMMITS = 3
+"""Commits of a folder that are looked for: each costs a process per checkout."""
+HEADS = 12
+"""Threads of a folder whose logs are opened to find them."""
 _TIMEOUT = 5.0
 _DEEPEST = 5
 _PASSED_OVER = frozenset({".git", ".cache", ".venv", "__pycache__", "node_modules", "site-packages", "target"})
@@ -95,7 +110,7 @@ def find_moved(gone: Iterable[Identity], checkouts: Sequence[Checkout], git: Git
             if wanted is not None and checkout.repository is not None and not same:
                 continue
             # A commit is looked for in the end: it costs a process each time.
-            has = any(_has(git, checkout.folder, commit) for commit in sorted(identity.commits)[:3])
+            has = any(_has(git, checkout.folder, commit) for commit in sorted(identity.commits)[:COMMITS])
             if same or has:
                 ranked.setdefault(2 * has + same, []).append(checkout)
         if not ranked:
