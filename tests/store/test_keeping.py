@@ -277,6 +277,23 @@ def test_a_fork_that_is_deleted_first_frees_its_source_and_brings_it_back_with_i
     assert family.files() == before
 
 
+def test_what_goes_for_good_is_held_against_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = Family()
+    keeper = keeper_of(family.fs)
+    trashed = keeper.delete([family.root.id])
+    family.fork.write(family.home)
+
+    def lost(*_: object) -> tuple[str, ...]:
+        return ()
+
+    # What an index says that lost a row.
+    monkeypatch.setattr("clew.store.catalog.HomeCatalog.heirs", lost)
+    with pytest.raises(ThreadProtected) as protected:
+        keeper.empty([trashed.id])
+    assert protected.value.heirs == (family.fork.id,)
+    assert list(keeper.trash()) == [trashed]
+
+
 def test_a_pinned_thread_is_kept() -> None:
     family = Family()
     keeper = keeper_of(family.fs)

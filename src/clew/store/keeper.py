@@ -17,6 +17,7 @@ from clew.rollout import FailPoints, Home, ThreadFiles, canonical_id
 from clew.store.alone import What, alone, alone_at_once
 from clew.store.catalog import HomeCatalog
 from clew.store.holds import Holds
+from clew.store.kin import heirs_on_disk
 from clew.store.moves import all_locked
 from clew.store.naming import Naming
 from clew.store.queries import ListQuery, Look, ThreadSummary
@@ -222,8 +223,10 @@ class Keeper:
             if trash_id not in entries:
                 raise ThreadNotFound(trash_id)
             wanted.append(entries.pop(trash_id))
+        # What goes for good is held against the disk, whatever an index says; once for all, as it reads every head.
+        inherited = heirs_on_disk(self._home, [one for entry in wanted for one in entry.rollout_ids])
         for entry in wanted:
-            self._protect_trashed(entry, entries.values())
+            self._protect_trashed(entry, entries.values(), inherited)
         # Whoever inherits from a thread was deleted before it, and goes before it: a crash leaves none without it.
         for entry in sorted(wanted, key=lambda one: order[one.id], reverse=True):
             with self._locked(entry.thread_ids), self._refusals(entry.thread_ids[0]):
@@ -233,8 +236,10 @@ class Keeper:
         self.shelf.forget(one for one in gone if one not in staying and self._home.find(one) is None)
         return tuple(wanted)
 
-    def _protect_trashed(self, entry: TrashedThreads, staying: Iterable[TrashedThreads]) -> None:
-        heirs = list(self._catalog.heirs(entry.rollout_ids))
+    def _protect_trashed(
+        self, entry: TrashedThreads, staying: Iterable[TrashedThreads], inherited: Sequence[str]
+    ) -> None:
+        heirs = list(heirs_on_disk(self._home, entry.rollout_ids)) if inherited else []
         for other in staying:
             if {file.base for file in other.files} & set(entry.rollout_ids):
                 heirs += other.thread_ids
