@@ -19,12 +19,12 @@ from clew.library import Library
 from clew.release import VERSION
 from clew.rollout import FailPoints, FileSystem, RealFileSystem
 from clew.store import LocalStore
-from clew.store.changes import Change, HomeChanges
 from clew.store.local import IndexUse
 from clew.store.relocations import Relocations
 
 if TYPE_CHECKING:
     from clew.agent.model import ModelClient
+    from clew.store.changes import Change
     from clew.threads import Threads
 
 __all__ = ["open_library", "open_threads", "watch_threads"]
@@ -194,6 +194,7 @@ def watch_threads(
     config: Config, *, interval: float = 1.0, poll: bool = False, fs: FileSystem | None = None
 ) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
     """What happens to the threads of the configured home, see `clew.watching`."""
+    from clew.store.changes import HomeChanges
     from clew.watching import watch_home
 
     return watch_home(HomeChanges(fs or RealFileSystem(), config.codex_home), interval=interval, poll=poll)
