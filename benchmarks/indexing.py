@@ -28,9 +28,9 @@ from figures import Figure, Report, machine
 from clew.history.digest import Digest, digest_lines
 from clew.history.said import Said
 from clew.index.digestion import Work
-from clew.index.files import FILES_DDL
 from clew.index.helpers import start_helpers
 from clew.index.ingest import ingest
+from clew.index.schema import FILES_DDL
 from clew.index.sql import row, run
 from clew.index.word_search import WordQuery, Words, find_words
 from clew.index.words import WORDS_DDL

@@ -30,7 +30,7 @@ from clew.ids import SystemIds
 from clew.library import Library
 from clew.rollout import File, Home, RealFileSystem
 from clew.store import LocalStore
-from clew.store.indexing import IndexWorker
+from clew.store.index_worker import IndexWorker
 from clew.testing import ThreadBuilder
 from clew.testing.builders import BEGINNING
 

@@ -31,7 +31,7 @@ from clew.errors import Owner
 from clew.ids import SystemIds
 from clew.rollout import Home, RealFileSystem
 from clew.store import LocalStore
-from clew.store.indexing import index_status
+from clew.store.index_status import index_status
 from clew.store.local import IndexUse
 from clew.store.queries import ListQuery, SortKey, ThreadSummary
 from drivers.peer import AppServer

@@ -8,11 +8,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-import anyio.to_thread
 import msgspec
 
 from clew.config.retention import Retention
 from clew.errors import BadRequest, ClewError, Owner, ThreadBusy, Unsupported
+from clew.offload import in_thread
 from clew.rollout import canonical_id
 from clew.store.contracts import Catalog, ThreadSummary
 from clew.store.keeper import Keeper
@@ -62,7 +62,7 @@ class Keeping:
             raise ThreadBusy(thread_id, replace(self._owner, turn=working[0]))
 
     async def _meant(self, reference: str) -> ThreadSummary:
-        return await anyio.to_thread.run_sync(self._looked_up, reference)
+        return await in_thread(self._looked_up, reference)
 
     def _looked_up(self, reference: str) -> ThreadSummary:
         if canonical_id(reference.strip()) is None:
@@ -75,7 +75,7 @@ class Keeping:
         keeper = self._keeper
         if keeper is None:
             raise Unsupported("keeping threads", "this store has no place for marks and deleted threads")
-        return await anyio.to_thread.run_sync(call, keeper)
+        return await in_thread(call, keeper)
 
     # -- names and marks
 
@@ -88,7 +88,7 @@ class Keeping:
                 self._catalog.rename(thread_id, name)
                 return self._catalog.get(thread_id)
 
-        return await anyio.to_thread.run_sync(rename)
+        return await in_thread(rename)
 
     async def save(self, name: str, reference: str = "last") -> Saved:
         """Save a thread under a name, which leads to it from now on and not to the one it led to (`moved_from`). A
@@ -147,7 +147,7 @@ class Keeping:
     async def _filed(self, thread_id: str, moved: Sequence[str]) -> Filed:
         for one in moved:
             self._changed(one)
-        thread = await anyio.to_thread.run_sync(self._known, thread_id)
+        thread = await in_thread(self._known, thread_id)
         return Filed(thread=thread, also=tuple(one for one in moved if one != thread_id))
 
     def _known(self, thread_id: str) -> ThreadSummary:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import anyio.to_thread
 import msgspec
 
 from clew.clock import Clock
@@ -21,6 +20,7 @@ from clew.history.turns import Turn as RecordedTurn
 from clew.history.turns import turns_page
 from clew.ids import IdSource
 from clew.keeping import Keeping
+from clew.offload import in_thread
 from clew.rollout.offsets import ThreadLog
 from clew.settings import Settings
 from clew.store.contracts import (
@@ -120,11 +120,11 @@ class Library(Keeping):
     # -- finding and reading
 
     async def summary(self, reference: str) -> ThreadSummary:
-        return await anyio.to_thread.run_sync(self._catalog.resolve, reference)
+        return await in_thread(self._catalog.resolve, reference)
 
     async def list(self, query: ListQuery) -> Page:
         """A page of summaries. Threads of folders that were moved are found under what these are called now."""
-        return await anyio.to_thread.run_sync(self._listed, query)
+        return await in_thread(self._listed, query)
 
     def _listed(self, query: ListQuery) -> Page:
         return self._catalog.list(self._with_old_names(query))
@@ -149,7 +149,7 @@ class Library(Keeping):
             return self._catalog.search(wanted, stop=stopped.is_set, progress=progress)
 
         try:
-            return await anyio.to_thread.run_sync(search, abandon_on_cancel=True)
+            return await in_thread(search, abandon_on_cancel=True)
         finally:
             stopped.set()
 
@@ -171,7 +171,7 @@ class Library(Keeping):
 
     async def index_statistics(self) -> IndexStatistics | None:
         """How it stands with the index of threads, and what came of asking it in this process; None without one."""
-        return None if self._index is None else await anyio.to_thread.run_sync(self._index)
+        return None if self._index is None else await in_thread(self._index)
 
     async def space(self, *references: str, progress: ShowProgress | None = None) -> Space:
         """Where the bytes are, by cause and by thread: of the threads that are named, else of the whole home with all
@@ -191,7 +191,7 @@ class Library(Keeping):
         ledger = self._ledger()
         stopped = threading.Event()
         try:
-            return await anyio.to_thread.run_sync(lambda: work(ledger, stopped.is_set), abandon_on_cancel=True)
+            return await in_thread(lambda: work(ledger, stopped.is_set), abandon_on_cancel=True)
         finally:
             stopped.set()
 
@@ -209,7 +209,7 @@ class Library(Keeping):
         if not 1 <= limit <= 1000:
             raise BadRequest("limit", "give a number from 1 to 1000")
         summary = await self.summary(reference)
-        return await anyio.to_thread.run_sync(self._page, summary.id, cursor, limit, newest_first)
+        return await in_thread(self._page, summary.id, cursor, limit, newest_first)
 
     def _page(self, thread_id: str, cursor: str | None, limit: int, newest_first: bool) -> TurnsPage:
         meta = read_meta(self._logs.head(thread_id))
@@ -300,7 +300,7 @@ class Library(Keeping):
 
     async def _reverted(self, thread_id: str, turns: int) -> Reverted:
         self._changed(thread_id)
-        return Reverted(thread=await anyio.to_thread.run_sync(self._catalog.get, thread_id), turns=turns)
+        return Reverted(thread=await in_thread(self._catalog.get, thread_id), turns=turns)
 
     # -- folders that were moved
 
@@ -326,20 +326,20 @@ class Library(Keeping):
         """Threads recorded in `old` (or below) belong to `new` from now on; both are absolute. No log is changed.
         `always`: also while there is a folder `old`. Raises `BadRequest`, `HomeUnwritable`."""
         folders = self._need_folders()
-        return await anyio.to_thread.run_sync(lambda: folders.move(old, new, always=always))
+        return await in_thread(lambda: folders.move(old, new, always=always))
 
     async def undo_relocation(self, old: str) -> Move:
         """The last move of `old` does not count any more. Raises `BadRequest` where there is none."""
-        return await anyio.to_thread.run_sync(self._need_folders().undo, old)
+        return await in_thread(self._need_folders().undo, old)
 
     async def relocations(self) -> Sequence[Move]:
         """The moves that were told and not undone, oldest first."""
-        return await anyio.to_thread.run_sync(self._need_folders().moves)
+        return await in_thread(self._need_folders().moves)
 
     async def find_moved(self, search: Sequence[str] = ()) -> Sequence[Candidate]:
         """Recorded folders that are gone, and checkouts of their repositories among the folders of other threads and
         below those of `search` (absolute). Nothing is changed."""
-        return await anyio.to_thread.run_sync(self._candidates, search)
+        return await in_thread(self._candidates, search)
 
     def _candidates(self, search: Sequence[str]) -> Sequence[Candidate]:
         folders = self._need_folders()
@@ -382,7 +382,7 @@ class Library(Keeping):
         summary = await self.summary(reference)
         self._refuse_at_work(summary.id)
         async with self._logs.lease(summary.id, self._owner) as lease:
-            recorded = (await anyio.to_thread.run_sync(self._rebuilt, summary.id)).recorded
+            recorded = (await in_thread(self._rebuilt, summary.id)).recorded
             if recorded.cwd is None or recorded.sandbox is None:
                 return False
             before = Settings(cwd=recorded.cwd, model="", provider="", sandbox=recorded.sandbox)
@@ -413,7 +413,7 @@ class Library(Keeping):
         def grow() -> Sequence[Branch]:
             return families(self._everything(), self._after_turn, of=of, limit=limit)
 
-        return await anyio.to_thread.run_sync(grow)
+        return await in_thread(grow)
 
     def _everything(self) -> Iterator[ThreadSummary]:
         query = ListQuery(archived=None, sort="created", ascending=True, limit=1000)
@@ -448,7 +448,7 @@ class Library(Keeping):
             lines = {thread.id: descent(thread, self._found) for thread in (one, other)}
             return compare_logs(self._logs, one, other, lines)
 
-        return await anyio.to_thread.run_sync(compare)
+        return await in_thread(compare)
 
     def _found(self, thread_id: str) -> ThreadSummary | None:
         try:

@@ -91,7 +91,9 @@ class FakeThreads:
         self.tasks: anyio.abc.TaskGroup
 
     async def __aenter__(self) -> FakeThreads:
-        self.tasks = await self.stack.enter_async_context(anyio.create_task_group())
+        # Commands that run no turns come without an event loop.
+        with contextlib.suppress(anyio.NoEventLoopError):
+            self.tasks = await self.stack.enter_async_context(anyio.create_task_group())
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import apsw
 
 from clew.index.digestion import LocalDigester, Work
-from clew.index.files import FILES_DDL, known_files
+from clew.index.files import known_files
 from clew.index.ingest import Report, ingest
+from clew.index.schema import FILES_DDL
 from clew.index.sql import run
 from clew.index.word_search import Words
 from clew.index.words import WORDS_DDL

@@ -13,7 +13,7 @@ from clew.errors import Owner
 from clew.ids import SystemIds
 from clew.rollout import Home, RealFileSystem
 from clew.store import LocalStore
-from clew.store.indexing import IndexWorker
+from clew.store.index_worker import IndexWorker
 from clew.store.local import IndexUse
 from clew.testing import MemoryFileSystem, StoreUnderTest, ThreadBuilder, memory_home, memory_store
 

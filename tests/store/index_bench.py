@@ -14,7 +14,7 @@ from clew.ids import SystemIds
 from clew.rollout import FailPoints, Home, RealFileSystem
 from clew.store import LocalStore
 from clew.store.catalog import HomeCatalog
-from clew.store.indexing import IndexWorker
+from clew.store.index_worker import IndexWorker
 from clew.store.local import IndexUse
 from clew.store.queries import ListQuery, SearchQuery, SortKey, ThreadSummary
 from clew.store.shelf import Shelf

@@ -28,7 +28,7 @@ from clew.ids import SystemIds
 from clew.index import reconcile
 from clew.rollout import FailPoints, FileSystem, Home, RealFileSystem
 from clew.store import LocalStore
-from clew.store.indexing import IndexWorker
+from clew.store.index_worker import IndexWorker
 
 __all__ = ["Doom", "Killed", "Nursery", "Program", "Refused", "perform"]
 

@@ -18,7 +18,8 @@ from index_bench import IndexBench, agree, listed
 
 from clew.errors import ThreadNotFound
 from clew.index.schema import SCHEMA_VERSION
-from clew.store.indexing import IndexWorker, discard_index, index_status
+from clew.store.index_status import discard_index, index_status
+from clew.store.index_worker import IndexWorker
 from clew.store.queries import ListQuery
 
 
@@ -245,12 +246,12 @@ def test_work_that_is_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
             "import os, signal, sys\n"
             "from pathlib import Path\n"
             "from clew.rollout import Home, RealFileSystem\n"
-            "from clew.store import indexing\n"
-            "indexing.CHUNK = 7\n"
+            "from clew.store import index_worker, intake\n"
+            "intake.CHUNK = 7\n"
             "def die(report):\n"
             "    if report.files >= 14: os.kill(os.getpid(), signal.SIGKILL)\n"
             "home = Home(RealFileSystem(), Path(sys.argv[1]))\n"
-            "indexing.IndexWorker(home, Path(sys.argv[2])).run(progress=die)\n"
+            "index_worker.IndexWorker(home, Path(sys.argv[2])).run(progress=die)\n"
         )
         done = subprocess.run([sys.executable, "-c", script, bench.home.path, bench.clew_home], check=False, timeout=60)
         assert done.returncode == -signal.SIGKILL

@@ -13,7 +13,7 @@ from index_bench import IndexBench
 
 from clew.index.schema import SCHEMA_VERSION
 from clew.store.index_statistics import IndexStatistics
-from clew.store.indexing import IndexStatus
+from clew.store.index_status import IndexStatus
 from clew.store.local import LocalStore
 from clew.store.queries import ListQuery
 

@@ -20,7 +20,7 @@ from clew.index.database import Database, Sql
 from clew.library import Library, TurnsPage
 from clew.rollout import File, Home, RealFileSystem
 from clew.store import LocalStore
-from clew.store.indexing import IndexWorker
+from clew.store.index_worker import IndexWorker
 from clew.store.local import IndexUse
 from clew.store.turn_places import IndexedPlaces
 from clew.testing import ThreadBuilder

@@ -13,7 +13,8 @@ __all__ = ["COMMANDS", "GROUPS", "Command", "find_command", "overview"]
 
 
 class Command(NamedTuple):
-    """One command: `target` is `module:function`, `examples` are (command line, what it does)."""
+    """One command: `target` is `module:function`, `examples` are (command line, what it does). `alone`: it does one
+    thing after the other, and needs no event loop."""
 
     name: str
     target: str
@@ -23,6 +24,7 @@ class Command(NamedTuple):
     more: str = ""
     usage: str | None = None
     aliases: tuple[str, ...] = ()
+    alone: bool = False
 
 
 GROUPS = _WORK, _SERVE, _KEEP, _SETUP = "Threads", "Servers", "Keeping threads", "Setup"
@@ -46,6 +48,7 @@ COMMANDS = (
             ("clew list | cut -f1", "ids only: in a pipe, columns are separated by tabs"),
         ),
         aliases=("ls",),
+        alone=True,
     ),
     Command(
         "search",
@@ -220,6 +223,7 @@ thread. Exit codes: 0 the same turns, 1 they differ, 2 trouble.""",
         ),
         more="""\
 Codex finds a thread by the newest of its names (`codex resume parser`).""",
+        alone=True,
     ),
     Command(
         "tag",
@@ -230,6 +234,7 @@ Codex finds a thread by the newest of its names (`codex resume parser`).""",
             ("clew tag last parser urgent", "then `clew list --tag parser` shows it"),
             ("clew tag last urgent --remove", "not urgent any more"),
         ),
+        alone=True,
     ),
     Command(
         "pin",
@@ -237,6 +242,7 @@ Codex finds a thread by the newest of its names (`codex resume parser`).""",
         _KEEP,
         "Pin threads: they are never deleted or put away by rule.",
         (("clew pin parser", "then `clew list --pinned` shows it"),),
+        alone=True,
     ),
     Command(
         "unpin",
@@ -244,6 +250,7 @@ Codex finds a thread by the newest of its names (`codex resume parser`).""",
         _KEEP,
         "Take the pin off again.",
         (("clew unpin parser", "it may be deleted"),),
+        alone=True,
     ),
     Command(
         "note",
@@ -255,6 +262,7 @@ Codex finds a thread by the newest of its names (`codex resume parser`).""",
             ("clew note last", "print it"),
             ("clew note last --clear", "take it away"),
         ),
+        alone=True,
     ),
     Command(
         "archive",

@@ -15,7 +15,8 @@ from clew.cli.options import UsageError
 from clew.cli.registry import Options
 
 if TYPE_CHECKING:
-    from clew.store.indexing import IndexStatus, WorkReport
+    from clew.store.index_status import IndexStatus
+    from clew.store.intake import WorkReport
 
 __all__ = ["index"]
 
@@ -49,7 +50,8 @@ def index(
     from clew.errors import Unsupported
     from clew.index.database import IndexUnavailable
     from clew.rollout import Home, RealFileSystem
-    from clew.store.indexing import IndexWorker, discard_index, index_status
+    from clew.store.index_status import discard_index, index_status
+    from clew.store.index_worker import IndexWorker
 
     # A wrong configuration must not keep anybody from finding threads.
     config, _ = examine(os.environ, codex_home=options.codex_home, clew_home=options.clew_home)

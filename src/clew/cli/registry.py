@@ -15,8 +15,9 @@ from typing import Annotated, Any, cast
 
 import cyclopts
 
-from clew.cli.commands import COMMANDS, GROUPS, Command
+from clew.cli.commands import COMMANDS, GROUPS, Command, find_command
 from clew.cli.options import Globals, UsageError
+from clew.offload import run_alone
 
 __all__ = ["Options", "application", "dispatch", "parse"]
 
@@ -59,6 +60,8 @@ def dispatch(arguments: Sequence[str], options: Globals) -> int:
     """Run a command line without its global options and give its exit code. Raises what the command raises."""
     call = parse(arguments, options)
     if inspect.iscoroutinefunction(call.func):
+        if find_command(arguments[0]).alone:
+            return run_alone(cast("Coroutine[Any, Any, int | None]", call())) or 0
         import anyio
 
         return anyio.run(cast("Callable[[], Coroutine[Any, Any, int | None]]", call)) or 0

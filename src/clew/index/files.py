@@ -16,7 +16,6 @@ from clew.index.sql import Row, rows, run
 from clew.rollout.layout import RolloutName
 
 __all__ = [
-    "FILES_DDL",
     "TAIL",
     "KnownFile",
     "Packer",
@@ -30,33 +29,6 @@ __all__ = [
     "thread_of",
     "unpack_digest",
 ]
-
-FILES_DDL = """
-CREATE TABLE files (
-    id INTEGER PRIMARY KEY,
-    path TEXT NOT NULL,
-    thread TEXT NOT NULL,
-    device INTEGER NOT NULL,
-    inode INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    packed INTEGER NOT NULL,
-    offset INTEGER NOT NULL,
-    tail_length INTEGER NOT NULL,
-    tail_sum INTEGER NOT NULL,
-    oldest INTEGER,
-    newest INTEGER,
-    title INTEGER,
-    version INTEGER NOT NULL,
-    digest BLOB NOT NULL
-);
-CREATE INDEX files_thread ON files (thread);
-"""
-"""`path` is relative to the home and without `.zst`, and no two rows have the same: a file is looked for by its thread
-and its path, since an index of paths would take more than the paths do. `size`, `mtime_ns`, `device` and `inode` are
-those of the file as it lay there (packed if `packed`) when it was read; `offset` counts unpacked bytes that were taken,
-the last `tail_length` of them have the checksum `tail_sum`. `oldest` and `newest` bound the ids of its documents;
-`title` is the one that holds its title."""
 
 TAIL = 4096
 _SELECT = """

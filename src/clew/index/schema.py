@@ -7,10 +7,9 @@ files as they are.
 
 from __future__ import annotations
 
-from clew.index.files import FILES_DDL
 from clew.index.words import WORDS_DDL
 
-__all__ = ["DDL", "DIMENSIONS", "LATE_DDL", "ORDERS", "SCHEMA_VERSION", "SIGNATURE"]
+__all__ = ["DDL", "DIMENSIONS", "FILES_DDL", "LATE_DDL", "ORDERS", "SCHEMA_VERSION", "SIGNATURE"]
 
 SCHEMA_VERSION = 4
 """An older index is made anew, a newer one is left alone."""
@@ -23,6 +22,33 @@ DIMENSIONS = ("cwd", "source", "provider", "model", "branch", "repository")
 
 ORDERS = ("created", "updated", "recency", "name", "size")
 """Columns of `threads` that lists are sorted by."""
+
+FILES_DDL = """
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL,
+    thread TEXT NOT NULL,
+    device INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    packed INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    tail_length INTEGER NOT NULL,
+    tail_sum INTEGER NOT NULL,
+    oldest INTEGER,
+    newest INTEGER,
+    title INTEGER,
+    version INTEGER NOT NULL,
+    digest BLOB NOT NULL
+);
+CREATE INDEX files_thread ON files (thread);
+"""
+"""`path` is relative to the home and without `.zst`, and no two rows have the same: a file is looked for by its thread
+and its path, since an index of paths would take more than the paths do. `size`, `mtime_ns`, `device` and `inode` are
+those of the file as it lay there (packed if `packed`) when it was read; `offset` counts unpacked bytes that were taken,
+the last `tail_length` of them have the checksum `tail_sum`. `oldest` and `newest` bound the ids of its documents;
+`title` is the one that holds its title."""
 
 _BASE = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;

@@ -7,9 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from clew.index.database import IndexUnavailable
-from clew.store.indexing import IndexWorker
+
+if TYPE_CHECKING:
+    from clew.store.index_worker import IndexWorker
 
 __all__ = ["Background"]
 

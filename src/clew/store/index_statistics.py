@@ -7,7 +7,8 @@ from collections import Counter
 import msgspec
 
 from clew.index.database import IndexUnavailable
-from clew.store.indexing import Indexing, IndexStatus, status_of
+from clew.store.index_status import IndexStatus, status_of
+from clew.store.indexing import Indexing
 
 __all__ = ["IndexStatistics", "index_statistics"]
 

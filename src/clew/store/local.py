@@ -57,7 +57,7 @@ from clew.store.catalog import HomeCatalog
 from clew.store.contracts import Lease
 from clew.store.index_statistics import IndexStatistics, index_statistics
 from clew.store.indexed import IndexedCatalog
-from clew.store.indexing import Indexing, IndexWorker
+from clew.store.indexing import Indexing
 from clew.store.keeper import Keeper
 from clew.store.refusals import refusal
 from clew.store.shelf import Shelf
@@ -65,6 +65,7 @@ from clew.store.turn_places import IndexedPlaces
 
 if TYPE_CHECKING:
     from clew.store.branch import Fork, Revert
+    from clew.store.index_worker import IndexWorker
     from clew.store.ledger import HomeLedger
     from clew.store.search import Scan
 
@@ -165,7 +166,13 @@ class LocalStore:
             )
         indexing = self._indexing = Indexing(home, clew_home, notify=notify)
         if index == "keep":
-            self._background = Background(lambda: IndexWorker(home, clew_home, notify=notify), indexing.waiting)
+
+            def worker() -> IndexWorker:
+                from clew.store.index_worker import IndexWorker  # what reads logs takes a while to load
+
+                return IndexWorker(home, clew_home, notify=notify)
+
+            self._background = Background(worker, indexing.waiting)
         return IndexedCatalog(
             home,
             clew_home,

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clew.history.told import Told, told_by
 from clew.index.catalog import ThreadTable
 from clew.index.database import Sql
-from clew.index.files import known_file
 from clew.index.reconcile import files_of, files_of_all, forget
 from clew.index.rows import ThreadRow, id_from_key, key_of
 from clew.index.words import put_titles
 from clew.rollout import Home, ThreadFiles
 from clew.store.names import CachedNames
 from clew.store.thread_rows import read_row, retold, row_from_told
+
+if TYPE_CHECKING:
+    from clew.history.told import Told
 
 __all__ = ["NewRow", "fact", "put_rows", "refresh", "retell", "set_fact", "take_names"]
 
@@ -45,6 +46,9 @@ def refresh(sql: Sql, home: Home, names: Mapping[str, str], stale: Sequence[tupl
 
 def _told(sql: Sql, home: Home, files: ThreadFiles) -> Told | None:
     """What is known of a thread's file, if it lies there as it was read."""
+    from clew.history.told import told_by
+    from clew.index.files import known_file
+
     current = files.current
     known = known_file(sql.connection, current.plain_path.relative_to(home.path).as_posix())
     if known is None or not known.unchanged(size=current.size, mtime_ns=current.mtime_ns, packed=current.compressed):

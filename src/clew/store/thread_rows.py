@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from clew.history.told import Told
 from clew.index.rows import ThreadRow
 from clew.rollout import Home, RolloutFile, ThreadFiles, canonical_id, parse_head, read_head
 from clew.store.order import milliseconds, milliseconds_stamp, name_key, title_of
 from clew.store.queries import ThreadSummary
 from clew.store.summaries import basics, summarise_files
+
+if TYPE_CHECKING:
+    from clew.history.told import Told
 
 __all__ = ["glimpse_of", "read_row", "retold", "row_from_told", "row_of", "summary_of", "whole"]
 
