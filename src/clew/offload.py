@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple
 
 __all__ = ["in_thread", "run_alone"]
 
@@ -19,7 +19,7 @@ _alone: ContextVar[bool] = ContextVar("clew.alone", default=False)
 
 
 async def in_thread(
-    call: Callable[[Unpack[_Arguments]], _T], *arguments: Unpack[_Arguments], abandon_on_cancel: bool = False
+    call: Callable[[*_Arguments], _T], *arguments: *_Arguments, abandon_on_cancel: bool = False
 ) -> _T:
     """What `call` gives, from a thread beside the event loop (see `anyio.to_thread.run_sync`); inside `run_alone` it is
     simply called."""
