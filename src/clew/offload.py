@@ -18,9 +18,7 @@ _Arguments = TypeVarTuple("_Arguments")
 _alone: ContextVar[bool] = ContextVar("clew.alone", default=False)
 
 
-async def in_thread(
-    call: Callable[[*_Arguments], _T], *arguments: *_Arguments, abandon_on_cancel: bool = False
-) -> _T:
+async def in_thread(call: Callable[[*_Arguments], _T], *arguments: *_Arguments, abandon_on_cancel: bool = False) -> _T:
     """What `call` gives, from a thread beside the event loop (see `anyio.to_thread.run_sync`); inside `run_alone` it is
     simply called."""
     if _alone.get():
