@@ -32,6 +32,8 @@ from clew.ids import SystemIds
 from clew.rollout import Home, RealFileSystem
 from clew.store import LocalStore
 from clew.store.index_status import index_status
+from clew.store.index_worker import IndexWorker
+from clew.store.intake import WorkReport
 from clew.store.local import IndexUse
 from clew.store.queries import ListQuery, SortKey, ThreadSummary
 from drivers.peer import AppServer
@@ -68,7 +70,9 @@ def _measured(home: Path, clew_home: Path, runs: int, app: AppServer | None) -> 
         times = tuple(_without_index(home, ListQuery(sort=sort)) for _ in range(runs))
         target = FIRST if sort == "created" else None
         yield Figure(name=f"{label}, no index, first page by {sort}", unit="ms", runs=times, target=target)
-    yield Figure(name=f"{label}, index complete", unit="s", runs=(_built(home, clew_home),), target=_most(BUILD, count))
+    complete, done = _built(home, clew_home)
+    yield Figure(name=f"{label}, index complete", unit="s", runs=(complete,), target=_most(BUILD, count))
+    yield Figure(name=f"{label}, … and its pieces put together", unit="s", runs=(done,))
     status = index_status(Home(RealFileSystem(), home), clew_home)
     assert (status.complete, status.threads) == (True, count)
     yield Figure(name=f"{label}, index on disk", unit="MB", runs=(status.bytes / 1e6,), target=400.0)
@@ -187,10 +191,17 @@ def _without_index(home: Path, query: ListQuery) -> float:
         return within(lambda: store.catalog.list(query))
 
 
-def _built(home: Path, clew_home: Path) -> float:
-    """Seconds that a process of its own takes for all of it."""
-    command = [sys.executable, "-m", "clew", "index", "--codex-home", str(home), "--clew-home", str(clew_home)]
-    return within(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) / 1000
+def _built(home: Path, clew_home: Path) -> tuple[float, float]:
+    """Seconds until the index answers, and until its pieces are put together, too."""
+    complete: list[float] = []
+
+    def told(report: WorkReport) -> None:
+        if report.complete:
+            complete.append(time.perf_counter())
+
+    began = time.perf_counter()
+    IndexWorker(Home(RealFileSystem(), home), clew_home).run(progress=told)
+    return complete[0] - began, time.perf_counter() - began
 
 
 def _store(home: Path, clew_home: Path, index: IndexUse = "use") -> LocalStore:

@@ -24,7 +24,7 @@ from clew.index.words import Document, add_documents, remove_documents
 
 __all__ = ["Digested", "Progress", "Report", "ingest"]
 
-PART_FILES = 512
+PART_FILES = 256
 PART_BYTES = 32 << 20
 """Files that are handed to a digester together, and what they may hold."""
 CHECKPOINT, USUAL_CHECKPOINT = 4000, 500

@@ -109,6 +109,7 @@ class IndexWorker:
                 set_fact(sql, "complete", 1)
                 set_fact(sql, "swept", time.time())
             report.complete = True
+            progress(report)
             merge_pieces(sql, everything=first, stop=stop)
             sql.one("PRAGMA wal_checkpoint(PASSIVE)")
 
