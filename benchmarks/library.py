@@ -35,7 +35,7 @@ from clew.store.index_status import index_status
 from clew.store.index_worker import IndexWorker
 from clew.store.intake import WorkReport
 from clew.store.local import IndexUse
-from clew.store.queries import ListQuery, SortKey, ThreadSummary
+from clew.store.queries import ListQuery, SearchQuery, SortKey, ThreadSummary
 from drivers.peer import AppServer
 
 SORTS: tuple[SortKey, ...] = get_args(SortKey)
@@ -47,6 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("homes", type=Path, nargs="+")
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--word", action="append", default=[], help="look for these words, too")
     parser.add_argument("--peer", action="store_true")
     options = parser.parse_args()
     report = Report(machine="", peer=f"Codex {VERSION}" if options.peer else "", figures=[])
@@ -55,7 +56,7 @@ def main() -> int:
         with ExitStack() as stack:
             app = stack.enter_context(peer_over(home)) if options.peer else None
             clew_home = Path(stack.enter_context(TemporaryDirectory(prefix="clew-bench-")))
-            for figure in _measured(home, clew_home, options.runs, app):
+            for figure in _measured(home, clew_home, options.runs, options.word, app):
                 print(" | ".join(figure.row()), file=sys.stderr, flush=True)
                 report.figures.append(figure)
     report.machine = machine()
@@ -63,7 +64,7 @@ def main() -> int:
     return 1 if any(figure.met is False for figure in report.figures) else 0
 
 
-def _measured(home: Path, clew_home: Path, runs: int, app: AppServer | None) -> Iterator[Figure]:
+def _measured(home: Path, clew_home: Path, runs: int, asked: list[str], app: AppServer | None) -> Iterator[Figure]:
     count = sum(1 for _ in Home(RealFileSystem(), home).threads())
     label = f"{home.name}, {count} threads"
     for sort in ("created", "updated"):
@@ -79,6 +80,7 @@ def _measured(home: Path, clew_home: Path, runs: int, app: AppServer | None) -> 
     with closing(_store(home, clew_home)) as store:
         yield from _lists(store, label, runs, app)
         yield from _titles(store, label, runs)
+        yield from _words(store, label, runs, asked)
         yield _paged(store, label)
     yield from _processes(home, clew_home, label, runs)
 
@@ -131,6 +133,16 @@ def _titles(store: LocalStore, label: str, runs: int) -> Iterator[Figure]:
     for name, text in (("a rare phrase", preview[30:60]), ("a word", preview.split()[3]), ("nothing", "xqzwvk")):
         times = tuple(within(lambda text=text: store.catalog.list(ListQuery(text=text))) for _ in range(runs))
         yield Figure(name=f"{label}, titles with {name}", unit="ms", runs=times, target=TITLE)
+
+
+def _words(store: LocalStore, label: str, runs: int, asked: list[str]) -> Iterator[Figure]:
+    preview = next(thread.preview for thread in store.catalog.list(ListQuery()).threads if thread.preview)
+    first, second = preview.split()[2:4]
+    for text in (first, f"{first} {second}", f'"{first} {second}"', f"{first[:3]}*", "xqzwvk", *asked):
+        query = SearchQuery(text=text)
+        store.catalog.search(query)
+        times = tuple(within(lambda query=query: store.catalog.search(query)) for _ in range(runs))
+        yield Figure(name=f"{label}, words {text}", unit="ms", runs=times, target=TITLE)
 
 
 def _paged(store: LocalStore, label: str) -> Figure:
