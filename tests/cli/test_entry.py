@@ -165,3 +165,19 @@ def test_colours_are_off_in_pipes_and_on_when_forced() -> None:
     forced = _clew("nothing", env={**os.environ, "FORCE_COLOR": "1", "NO_COLOR": ""})
     assert plain.stderr.startswith("Error: there is no command")
     assert forced.stderr.startswith("\x1b[31;1mError:\x1b[0m there is no command")
+
+
+def test_in_the_background_interrupts_are_for_commands_alone() -> None:
+    """A shell has what it starts in the background ignore them."""
+    script = (
+        "import os, signal, subprocess, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from clew.cli import main\n"
+        "sys.argv = ['clew', '--version']\n"
+        "main()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "told = 'import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, flush=True)'\n"
+        "subprocess.run([sys.executable, '-c', told], check=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.splitlines()[-1] == "True"

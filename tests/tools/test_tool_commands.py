@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,16 @@ async def test_a_terminal_echoes_and_can_be_typed_into(bench: Bench) -> None:
 async def test_control_c_reaches_the_foreground_of_a_terminal(bench: Bench) -> None:
     session = session_of((await bench.run("sleep 60", tty=True, yield_time_ms=250)).output)
     ended = await bench.call("write_stdin", {"session_id": session, "chars": "\u0003", "yield_time_ms": 5000})
+    assert "Process exited with code 130" in plain(ended.output)
+
+
+async def test_a_terminal_takes_interrupts_where_clew_ignores_them(bench: Bench) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        session = session_of((await bench.run("sleep 60", tty=True, yield_time_ms=250)).output)
+        ended = await bench.call("write_stdin", {"session_id": session, "chars": "\u0003", "yield_time_ms": 5000})
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "Process exited with code 130" in plain(ended.output)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import io
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A short command is mostly imports, whose objects all stay: looking through them again and again is a tenth of
         # its time.
         gc.set_threshold(50_000, 20, 20)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell that starts a program in the background has it ignore interrupts. What is ignored, commands that
+            # are run would ignore, too, and could not be interrupted; what is handled, they do not inherit.
+            signal.signal(signal.SIGINT, _unheard)
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = Globals(debug="--debug" in arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -61,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return report(error, debug=options.debug)
     else:
         return code
+
+
+def _unheard(*_: object) -> None:
+    """An interrupt that is for others."""
 
 
 def _run(options: Globals, rest: list[str]) -> int:

@@ -86,7 +86,8 @@ def main(arguments: list[str]) -> NoReturn:
         sys.stderr.write(f"clew sandbox: {error}\n")
         sys.stderr.flush()
         os._exit(FAILED)
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by the interpreter; a command would inherit that
+    # By the interpreter, or by a shell that started clew in the background; a command would inherit that.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT):
         signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvpe(command[0], command, os.environ)  # noqa: S606 - to become the command is the point
