@@ -472,6 +472,39 @@ def test_what_was_deleted_after_an_archiving_that_was_cut_off_does_not_come_back
         assert listed(family.fs, archived=None) == {family.other.id}, step
 
 
+@pytest.mark.parametrize("do", ["delete", "restore", "empty"])
+def test_what_a_killed_program_began_is_completed_for_good(do: str) -> None:
+    """Also where it was killed before what it noted was on the disk."""
+    killed, step = True, 0
+    while killed:
+        step += 1
+        family = Family()
+        before, keeper = family.files(), keeper_of(family.fs)
+        told = None if do == "delete" else keeper.delete([family.root.id])
+        gone = family.files()
+        doomed = family.fs.program()
+        dying = keeper_of(doomed)
+        doomed.kill_at(step)
+        try:
+            if told is None:
+                dying.delete([family.root.id])
+            elif do == "restore":
+                dying.restore(told.id)
+            else:
+                dying.empty([told.id])
+            killed = False
+        except ProgramKilled:
+            pass
+        # The next program sees it, and completes it; then the power goes.
+        seen = [entry.id for entry in keeper_of(family.fs).trash()]
+        family.fs.crash()
+        keeper = keeper_of(family.fs)
+        assert [entry.id for entry in keeper.trash()] == seen, step
+        for entry in seen:
+            keeper.restore(entry)
+        assert family.files() == (gone if do == "empty" and not seen else before), step
+
+
 def test_a_thread_is_not_forked_while_it_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alone, "LOCK_SECONDS", 0.0)
     family, fail = Family(), FailPoints()

@@ -239,7 +239,9 @@ class Trash:
         """Put everything back where it was, as it was. The caller holds the locks. Raises `ThreadNotFound` when there
         is no such entry, `ThreadInTheWay` when a file or thread of the same name or id is there."""
         entry = self._there(trash_id)
-        if entry.state != "restore":
+        if entry.state == "restore":
+            self._make_sure()
+        else:
             self._refuse_others(entry)
             self._write(entry, "restore")
         self._move_out(entry)
@@ -272,7 +274,9 @@ class Trash:
     def empty(self, trash_id: str) -> TrashedThreads:
         """Remove an entry's files for good. Raises `ThreadNotFound`, `OSError`."""
         entry = self._there(trash_id)
-        if entry.state != "empty":
+        if entry.state == "empty":
+            self._make_sure()
+        else:
             self._write(entry, "empty")
         self._unlink(entry)
         return entry.told()
@@ -315,6 +319,7 @@ class Trash:
                 with self._lock:
                     self._refresh()
                     now = self._entries[entry.id]
+                self._make_sure()
                 match now.state:
                     case "delete":
                         self._move_in(now)
@@ -345,6 +350,12 @@ class Trash:
         for number, file in enumerate(row.files):
             place = self._home.path / file.path
             yield place, self._folder(row) / f"{row.trash}-{number}-{place.name}"
+
+    def _make_sure(self) -> None:
+        """What was read is durable: a killed program may not have got to that, and files that were moved by a row that
+        is gone without power would be nowhere."""
+        with self._lock, self._journal.writing() as pen:
+            pen.append()
 
     def _write(self, entry: _Entry, do: State) -> None:
         row = TrashRow(at=utc_stamp(self._clock.now()), by=self._owner.program, trash=entry.row.trash, do=do)
