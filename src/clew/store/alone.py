@@ -40,7 +40,7 @@ def alone(fs: FileSystem, clew_home: Path, what: What) -> Generator[None]:
 
 @contextlib.contextmanager
 def alone_at_once(fs: FileSystem, clew_home: Path, what: What) -> Generator[bool]:
-    """The same without waiting: False when somebody else is at it."""
+    """The same without waiting: False when somebody else is at it. Raises `HomeUnwritable`."""
     try:
         fs.make_folder(clew_home)
         file = fs.open_append(clew_home / f"{what}.lock")
@@ -49,4 +49,8 @@ def alone_at_once(fs: FileSystem, clew_home: Path, what: What) -> Generator[bool
         yield True
         return
     with contextlib.closing(file):
-        yield file.try_lock()
+        try:
+            got = file.try_lock()
+        except OSError as error:
+            raise HomeUnwritable(clew_home / f"{what}.lock", error.strerror or str(error)) from error
+        yield got
