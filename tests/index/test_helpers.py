@@ -12,7 +12,7 @@ import pytest
 from indexed import database, work
 
 from clew.index.digestion import Digester, LocalDigester, Work
-from clew.index.helpers import Helper
+from clew.index.helpers import Helper, start_helpers
 from clew.index.ingest import ingest
 from clew.index.sql import rows
 from clew.rollout import Home, RealFileSystem
@@ -73,6 +73,23 @@ def test_what_a_killed_helper_did_not_do_is_done_here(home: Home) -> None:
     os.kill(helper.pid, signal.SIGKILL)
     assert _taken(home, helper) == expected
     assert helper.pid is None
+
+
+@pytest.mark.parametrize("program", ["/usr/bin/uwsgi", "/opt/app/app", ""])
+def test_a_program_with_python_in_it_is_not_started_again(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", program)
+    (digester,) = start_helpers()
+    assert isinstance(digester, LocalDigester)
+
+
+def test_there_is_a_helper_for_every_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    helpers = start_helpers()
+    try:
+        assert [isinstance(one, Helper) for one in helpers] == [True, True]
+    finally:
+        for one in helpers:
+            one.close()
 
 
 def test_where_no_process_starts_it_is_done_here(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

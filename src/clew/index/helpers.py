@@ -35,8 +35,17 @@ _batch = msgspec.msgpack.Decoder(Batch)
 
 
 def start_helpers() -> list[Digester]:
-    """As many as there are cores, `MOST` at most, for files on the real disk; they are to be closed."""
+    """As many as there are cores, `MOST` at most, for files on the real disk; they are to be closed. One that digests
+    here where this program is not run by a Python of its own."""
+    if not _is_python(sys.executable):
+        return [LocalDigester(RealFileSystem())]
     return [Helper() for _ in range(min(os.cpu_count() or 1, MOST))]
+
+
+def _is_python(program: str) -> bool:
+    """Whether it takes a program to run: one that Python was built into may be started by anything it is given."""
+    name = program.rpartition("/")[2].lower()
+    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
 class Helper:
