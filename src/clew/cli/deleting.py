@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -138,6 +139,11 @@ async def _restore(which: Sequence[str], *, json: bool, options: Options) -> int
     return 0
 
 
+def _waiting(what: str) -> AbstractContextManager[object]:
+    """A sign on standard error that something is done, when a person looks: it reads the beginning of every log."""
+    return terminal.console(sys.stderr).status(what) if terminal.is_terminal(sys.stderr) else nullcontext()
+
+
 async def _empty(which: Sequence[str], before: str | None, *, yes: bool, json: bool, options: Options) -> int:
     from clew.cli.opening import load_config, open_library
 
@@ -158,7 +164,8 @@ async def _empty(which: Sequence[str], before: str | None, *, yes: bool, json: b
             return 1
         gone: Sequence[TrashedThreads] = ()
         if entries:
-            gone = await threads.empty_trash([entry.id for entry in entries])
+            with _waiting("Looking whether other threads were forked from these"):
+                gone = await threads.empty_trash([entry.id for entry in entries])
     if json:
         terminal.write_json([_row(entry) for entry in gone])
     elif not gone:
