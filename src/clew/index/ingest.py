@@ -24,9 +24,10 @@ from clew.index.words import Document, add_documents, remove_documents
 
 __all__ = ["Digested", "Progress", "Report", "ingest"]
 
-PART_FILES = 256
+PART_FILES = 512
 PART_BYTES = 32 << 20
-"""Files that are handed to a digester together, and what they may hold."""
+"""Files that are handed to a digester together, and what they may hold. Each part leaves pages behind that are not
+full."""
 CHECKPOINT, USUAL_CHECKPOINT = 4000, 500
 """Pages in the log of the database from which on they are moved into it: each time costs two syncs."""
 WAITING = 2
