@@ -6,7 +6,7 @@ Every step is a transaction of its own: this can end at any moment, in any proce
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,19 +84,22 @@ class IndexWorker:
     def _run(
         self, sql: Sql, stop: Callable[[], bool], progress: Callable[[WorkReport], None], report: WorkReport
     ) -> None:
-        for changes in self._reconciler.sweep(sql, stop=stop):
-            with sql.writing():
-                self._reconciler.apply(sql, changes)
-        if stop():
-            return
-        take_names(sql, self._home, self._names)
-        self._digestion.follow_moves(sql)
-        report.total = sql.one("SELECT count(*) FROM entries WHERE NOT taken")
-        place: tuple[int, int] | None = None
-        with self._digesters(sql) as digesters:
+        with self._readers() as readers:
+            for changes in self._reconciler.sweep(sql, stop=stop):
+                with sql.writing():
+                    self._reconciler.apply(sql, changes)
+                # They get ready while the rest of the folders is looked at.
+                if not readers and self._worth_helpers(sql):
+                    readers += start_helpers()
+            if stop():
+                return
+            take_names(sql, self._home, self._names)
+            self._digestion.follow_moves(sql)
+            report.total = sql.one("SELECT count(*) FROM entries WHERE NOT taken")
+            place: tuple[int, int] | None = None
             while not stop() and (chunk := waiting_files(sql, place)):
                 place = chunk[-1].mtime_ns, chunk[-1].id
-                self._digestion.take(sql, chunk, digesters, stop, progress, report)
+                self._digestion.take(sql, chunk, readers or [LocalDigester(self._home.fs)], stop, progress, report)
         while not stop() and (stale := ThreadTable(sql).stale(AT_ONCE)):
             refresh(sql, self._home, self._names.names(), stale)
         if not stop():
@@ -114,17 +117,18 @@ class IndexWorker:
             sql.one("PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextmanager
-    def _digesters(self, sql: Sql) -> Generator[Sequence[Digester]]:
-        """Whoever reads: helpers, where there is so much to do that starting them is worth it."""
-        fs = self._home.fs
-        size = sql.one("SELECT ifnull(sum(size), 0) FROM entries WHERE NOT taken")
-        helping = isinstance(fs, RealFileSystem) and size >= WORTH_HELPERS
-        digesters = start_helpers() if helping else [LocalDigester(fs)]
+    def _readers(self) -> Generator[list[Digester]]:
+        """A place for helpers, which are ended with it."""
+        readers: list[Digester] = []
         try:
-            yield digesters
+            yield readers
         finally:
-            for digester in digesters:
-                digester.close()
+            for reader in readers:
+                reader.close()
+
+    def _worth_helpers(self, sql: Sql) -> bool:
+        size = sql.one("SELECT ifnull(sum(size), 0) FROM entries WHERE NOT taken")
+        return isinstance(self._home.fs, RealFileSystem) and size >= WORTH_HELPERS
 
 
 def _real(fs: FileSystem) -> FileSystem:
