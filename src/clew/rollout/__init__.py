@@ -15,7 +15,7 @@ from clew.rollout.chain import (
 from clew.rollout.commit import GroupCommitter
 from clew.rollout.envelope import Line, Record, Skipped, decode_line, encode_line, freeze_line, payload_kind, peek_type
 from clew.rollout.failpoints import FailPoints
-from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat, FileSystem, RealFileSystem
+from clew.rollout.filesystem import Entry, File, FileIdentity, FileStat, FileSystem, RealFileSystem, lock_within
 from clew.rollout.frames import FrameSource, materialise
 from clew.rollout.framing import SeekTable, read_table
 from clew.rollout.layout import Home, RolloutFile, ThreadFiles
@@ -77,6 +77,7 @@ __all__ = [
     "lineage",
     "lock_holder",
     "lock_state",
+    "lock_within",
     "materialise",
     "open_source",
     "pack",

@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-__all__ = ["Entry", "File", "FileIdentity", "FileStat", "FileSystem", "Glance", "RealFileSystem"]
+__all__ = ["Entry", "File", "FileIdentity", "FileStat", "FileSystem", "Glance", "RealFileSystem", "lock_within"]
 
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
+LOCK_PAUSE = 0.002
+"""Seconds between two looks whether a lock is free: nobody tells when one is given back."""
 LEASE_SECONDS = 5.0
 """How long a reader waits for a lease of another program."""
 
@@ -150,6 +152,14 @@ class FileSystem(Protocol):
     def set_mtime(self, path: Path, mtime_ns: int) -> None: ...
 
     def set_mode(self, path: Path, mode: int) -> None: ...
+
+
+def lock_within(file: File, seconds: float) -> bool:
+    """Take the advisory lock of a file, waiting so long for others; whether it was had. Raises `OSError`."""
+    deadline = time.monotonic() + seconds
+    while not (got := file.try_lock()) and time.monotonic() < deadline:
+        time.sleep(LOCK_PAUSE)
+    return got
 
 
 class RealFile:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-import time
 from collections.abc import Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ import msgspec
 from clew.clock import Clock
 from clew.errors import DiskFull, LogDamaged, SyncFailed
 from clew.rollout.failpoints import FailPoints
-from clew.rollout.filesystem import File, FileIdentity
+from clew.rollout.filesystem import File, FileIdentity, lock_within
 from clew.rollout.layout import Home
 from clew.rollout.names import canonical_id
 
@@ -156,9 +155,7 @@ class NameIndex:
         path = self._home.session_index
         file: File = self._home.fs.open_append(path.with_name(path.name + ".lock"))
         try:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while not file.try_lock() and time.monotonic() < deadline:
-                time.sleep(0.005)
+            lock_within(file, LOCK_SECONDS)
             yield
         finally:
             file.close()

@@ -9,13 +9,12 @@ Whoever needs both takes them in this order. They are free when the program that
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Literal
 
 from clew.errors import HomeUnwritable
-from clew.rollout import FileSystem
+from clew.rollout import FileSystem, lock_within
 
 __all__ = ["What", "alone", "alone_at_once"]
 
@@ -27,20 +26,21 @@ What = Literal["forks", "trash"]
 @contextlib.contextmanager
 def alone(fs: FileSystem, clew_home: Path, what: What) -> Generator[None]:
     """Nobody else does this meanwhile. Waits a few seconds for others; raises `HomeUnwritable` then."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        with alone_at_once(fs, clew_home, what) as got:
-            if got:
-                yield
-                return
-        if time.monotonic() >= deadline:
+    with _held(fs, clew_home, what, LOCK_SECONDS) as got:
+        if not got:
             raise HomeUnwritable(clew_home / f"{what}.lock", "another program keeps it locked")
-        time.sleep(0.002)
+        yield
 
 
 @contextlib.contextmanager
 def alone_at_once(fs: FileSystem, clew_home: Path, what: What) -> Generator[bool]:
     """The same without waiting: False when somebody else is at it. Raises `HomeUnwritable`."""
+    with _held(fs, clew_home, what, 0.0) as got:
+        yield got
+
+
+@contextlib.contextmanager
+def _held(fs: FileSystem, clew_home: Path, what: What, seconds: float) -> Generator[bool]:
     try:
         fs.make_folder(clew_home)
         file = fs.open_append(clew_home / f"{what}.lock")
@@ -50,7 +50,7 @@ def alone_at_once(fs: FileSystem, clew_home: Path, what: What) -> Generator[bool
         return
     with contextlib.closing(file):
         try:
-            got = file.try_lock()
+            got = lock_within(file, seconds)
         except OSError as error:
             raise HomeUnwritable(clew_home / f"{what}.lock", error.strerror or str(error)) from error
         yield got

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from clew.rollout import (
     RolloutName,
     WaitingLine,
     canonical_id,
+    lock_within,
     read_record,
     read_saved_sessions,
 )
@@ -317,10 +317,7 @@ def held_lock(fs: FileSystem, path: Path, seconds: float, *, create: bool = True
         yield True
         return
     with contextlib.closing(file):
-        deadline = time.monotonic() + seconds
-        while not (got := file.try_lock()) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        yield got
+        yield lock_within(file, seconds)
 
 
 def name_rows(home: Home) -> Iterator[NameLine]:

@@ -48,7 +48,7 @@ class IndexWorker:
         self._names = CachedNames(home, now_ns)
         self._database = Database(clew_home, home.path, busy_milliseconds=BACKGROUND_MILLISECONDS, notify=notify)
         self._reconciler = Reconciler(home, now_ns)
-        self._digestion = Intake(home, self._names)
+        self._intake = Intake(home, self._names)
 
     def run(
         self,
@@ -94,12 +94,12 @@ class IndexWorker:
             if stop():
                 return
             take_names(sql, self._home, self._names)
-            self._digestion.follow_moves(sql)
+            self._intake.follow_moves(sql)
             report.total = sql.one("SELECT count(*) FROM entries WHERE NOT taken")
             place: tuple[int, int] | None = None
             while not stop() and (chunk := waiting_files(sql, place)):
                 place = chunk[-1].mtime_ns, chunk[-1].id
-                self._digestion.take(sql, chunk, readers or [LocalDigester(self._home.fs)], stop, progress, report)
+                self._intake.take(sql, chunk, readers or [LocalDigester(self._home.fs)], stop, progress, report)
         while not stop() and (stale := ThreadTable(sql).stale(AT_ONCE)):
             refresh(sql, self._home, self._names.names(), stale)
         if not stop():

@@ -172,7 +172,11 @@ class IndexedCatalog(HomeCatalog):
         from clew.store.word_answers import Stale, WordAnswers, answers_words
 
         if answers_titles(query):
-            return self._titled(query, stop) or super().search(query, stop=stop, progress=progress)
+            try:
+                page = self._titled(query, stop)
+            finally:
+                self._wake()
+            return page or super().search(query, stop=stop, progress=progress)
         if not answers_words(query):
             return super().search(query, stop=stop, progress=progress)
 

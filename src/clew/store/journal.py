@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from clew.errors import ClewError, DiskFull, HomeUnwritable, SyncFailed
-from clew.rollout import FailPoints, File, FileIdentity, FileSystem
+from clew.rollout import FailPoints, File, FileIdentity, FileSystem, lock_within
 
 __all__ = ["Journal", "JournalPen", "Place", "Replay"]
 
@@ -136,14 +135,12 @@ class Journal(Generic[Row]):
             yield JournalPen(self, file)
 
     def _lock(self, file: File) -> None:
-        deadline = time.monotonic() + LOCK_SECONDS
         try:
-            while not file.try_lock():
-                if time.monotonic() >= deadline:
-                    raise HomeUnwritable(self.path, "another program keeps it locked")
-                time.sleep(0.002)
+            got = lock_within(file, LOCK_SECONDS)
         except OSError as error:
             raise _refused(error, self.path) from error
+        if not got:
+            raise HomeUnwritable(self.path, "another program keeps it locked")
 
     def append(self, rows: Sequence[Row], file: File, *, durable: bool) -> None:
         """Write rows to the locked file; see `JournalPen`."""
